@@ -1,0 +1,189 @@
+"""Fixtures: real Milvus, embedded and server; an embedder whose vectors a person can compute; small trees."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pymilvus import MilvusClient
+
+from utilities.embedder import load_embedder
+from utilities.errors import DatabaseUnreachable
+from utilities.fingerprint import Fingerprint
+from utilities.milvus_utilities import connect
+from utilities.settings import ENVIRONMENT_VARIABLES, Settings
+
+COLOURS = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "grey": (90, 90, 90),
+}
+
+
+class MeanColour:
+    """Embeds an image as its mean red, green and blue, made a unit vector: pure red is (1, 0, 0)."""
+
+    input_size = 8
+    fingerprint = Fingerprint("mean_colour", "0" * 32, "squashed to 8x8 bilinearly", 3)
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        means: NDArray[np.float32] = pixels.mean(axis=(1, 2), dtype=np.float32) + np.float32(1e-6)
+        means /= np.linalg.norm(means, axis=1, keepdims=True)
+        return means
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ENVIRONMENT_VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def embedder() -> MeanColour:
+    return MeanColour()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def colour_tree(tmp_path: Path) -> Path:
+    """Folders red, green, blue, yellow and grey with three images each, every one a little darker than the last."""
+    root = tmp_path / "colours"
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            shade = tuple(max(0, channel - 20 * number) for channel in colour)
+            Image.new("RGB", (20 + number, 16), shade).save(root / name / f"{name}_{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real Milvus server, started once."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("PyPI's milvus==2.3.5 carries a server for Linux on x86-64 only")
+    data = tmp_path_factory.mktemp("milvus")
+    with socket.socket() as listener:
+        # The server's etcd takes this port, whatever the others are.
+        if listener.connect_ex(("127.0.0.1", 2380)) == 0:
+            pytest.fail("port 2380 is taken, perhaps by another Milvus server; end that one to run these tests")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with (data / "output.txt").open("w") as output:
+        # milvus-server is a wrapper: a process group of its own lets us end the server that it starts, too.
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("milvus-server")), "--data", str(data), "--proxy-port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(uri, process)
+        yield uri
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_up(uri: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 180
+    while True:
+        assert process.poll() is None, "milvus-server ended at its start"
+        try:
+            connect(uri).close()
+            return
+        except DatabaseUnreachable:
+            assert time.monotonic() < deadline, "milvus-server did not come up within 180 seconds"
+            time.sleep(1)
+
+
+@pytest.fixture
+def lite(settings: Settings) -> Iterator[MilvusClient]:
+    """The embedded database under `settings.home`."""
+    client = connect(settings=settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def server(milvus_server: str) -> Iterator[MilvusClient]:
+    """The server, emptied afterwards."""
+    client = connect(milvus_server)
+    yield client
+    for name in client.list_collections():
+        client.drop_collection(name)
+    client.close()
+
+
+@pytest.fixture(params=["lite", "server"])
+def client(request: pytest.FixtureRequest) -> MilvusClient:
+    """Milvus, once embedded and once as a server."""
+    found: MilvusClient = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def client_settings(client: MilvusClient, settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Settings that lead to the Milvus of `client`."""
+    if "server" in request.node.callspec.params.values():
+        return replace(settings, milvus_uri=request.getfixturevalue("milvus_server"))
+    return settings
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of exported networks that holds an untrained MobileNetV2."""
+    home = tmp_path_factory.mktemp("networks")
+    load_embedder("mobilenetv2", "random", Settings(home=home))
+    return home / "networks"
+
+
+@pytest.fixture
+def lookalike(settings: Settings, networks: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in a process of its own, with the untrained MobileNetV2 at hand."""
+    settings.home.mkdir()
+    settings.networks.symlink_to(networks)
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("lookalike")), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, "LOOKALIKE_HOME": str(settings.home), **environment},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images and real weights that LOOKALIKE_TEST_DATA names."""
+    folder = os.environ.get("LOOKALIKE_TEST_DATA")
+    if not folder:
+        pytest.skip("LOOKALIKE_TEST_DATA does not name a folder with data/caltech101 and weights")
+    path = Path(folder).resolve()
+    assert (path / "data" / "caltech101").is_dir(), f"LOOKALIKE_TEST_DATA={folder} holds no data/caltech101"
+    return path

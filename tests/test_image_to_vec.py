@@ -1,0 +1,98 @@
+"""A tree becomes embeddings and paths that stay aligned, whatever fails on the way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import COLOURS, MeanColour
+from utilities.embedder import BATCH_SIZE
+from utilities.errors import InvalidArgument, UnreadableImage
+from utilities.image_to_vec import DECODED_AHEAD, embed_files, embed_images, image_to_vec
+from utilities.settings import Settings
+
+
+def test_embeddings_and_paths_of_a_tree(colour_tree: Path, embedder: MeanColour) -> None:
+    embeddings, paths = image_to_vec(colour_tree, embedder=embedder)
+    assert embeddings.shape == (15, 3)
+    assert embeddings.dtype == np.float32
+    assert paths == sorted(paths)
+    assert paths[0] == f"{colour_tree}/blue/blue_0.png"
+    for embedding, path in zip(embeddings, paths, strict=True):
+        red, green, blue = (channel > 50 for channel in COLOURS[Path(path).parent.name])
+        np.testing.assert_array_equal(embedding > 0.1, [red, green, blue])
+
+
+def test_what_fails_is_left_out_of_both_and_said(
+    colour_tree: Path, embedder: MeanColour, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, _ = image_to_vec(colour_tree, embedder=embedder)
+    for name in ("blue/aaa.jpg", "green/green_1.png", "yellow/zzz.jpg"):
+        (colour_tree / name).write_bytes(b"damaged")
+    with caplog.at_level(logging.WARNING):
+        embeddings, paths = image_to_vec(colour_tree, embedder=embedder)
+    assert len(embeddings) == len(paths) == 14
+    gone = sorted([*paths, f"{colour_tree}/green/green_1.png"]).index(f"{colour_tree}/green/green_1.png")
+    np.testing.assert_array_equal(embeddings, np.delete(whole, gone, axis=0))
+    assert [record.getMessage().split("/")[-1].split()[0] for record in caplog.records] == [
+        "aaa.jpg",
+        "green_1.png",
+        "zzz.jpg",
+    ]
+
+
+def test_extension(colour_tree: Path, embedder: MeanColour) -> None:
+    Image.new("RGB", (9, 9), "red").save(colour_tree / "one.JPEG")
+    _, paths = image_to_vec(colour_tree, extension="jpeg", embedder=embedder)
+    assert paths == [f"{colour_tree}/one.JPEG"]
+
+
+def test_a_tree_of_nothing_but_damage(tmp_path: Path, embedder: MeanColour) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(UnreadableImage, match="None of the 1 images"):
+        image_to_vec(tmp_path, embedder=embedder)
+    with pytest.raises(InvalidArgument, match="no directory"):
+        image_to_vec(tmp_path / "b", embedder=embedder)
+
+
+@pytest.mark.parametrize("count", [1, BATCH_SIZE - 1, BATCH_SIZE, BATCH_SIZE + 1, DECODED_AHEAD + BATCH_SIZE + 1])
+def test_every_path_is_in_exactly_one_chunk_in_order(tmp_path: Path, embedder: MeanColour, count: int) -> None:
+    paths = [f"{number:04}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        if number % 7 == 3:
+            (tmp_path / path).write_bytes(b"damaged")
+        else:
+            Image.new("RGB", (2, 2), (number % 256, number // 256, 9)).save(tmp_path / path)
+    chunks = list(embed_files(tmp_path, paths, embedder, Settings()))
+    assert [item.path for chunk in chunks for item in chunk.items] == [p for n, p in enumerate(paths) if n % 7 != 3]
+    assert [failure.path for chunk in chunks for failure in chunk.failures] == paths[3::7]
+    for chunk in chunks:
+        assert len(chunk.items) == len(chunk.embeddings)
+        for item, embedding in zip(chunk.items, chunk.embeddings, strict=True):
+            number = int(item.path[:4])
+            assert embedding[0] / embedding[2] == pytest.approx(number % 256 / 9, abs=0.01)
+
+
+def test_a_name_that_is_not_utf8_is_a_failure_with_a_printable_path(tmp_path: Path, embedder: MeanColour) -> None:
+    name = b"caf\xe9.png".decode(errors="surrogateescape")
+    Image.new("RGB", (2, 2)).save(tmp_path / name)
+    (chunk,) = embed_files(tmp_path, [name], embedder, Settings())
+    assert chunk.items == []
+    assert chunk.failures[0].path == r"caf\xe9.png"
+    assert "not UTF-8" in chunk.failures[0].reason
+
+
+def test_a_file_that_vanishes_is_a_failure(tmp_path: Path, embedder: MeanColour) -> None:
+    (chunk,) = embed_files(tmp_path, ["gone.png"], embedder, Settings())
+    assert "cannot be read: No such file" in chunk.failures[0].reason
+
+
+def test_queries_of_several_kinds(embedder: MeanColour) -> None:
+    red = Image.new("RGB", (4, 4), "red")
+    embeddings = embed_images([red, np.asarray(red)], embedder)
+    np.testing.assert_allclose(embeddings, [[1, 0, 0], [1, 0, 0]], atol=1e-5)
+    assert embed_images([], embedder).shape == (0, 3)

@@ -1,0 +1,226 @@
+"""The table of networks, and each of them as one Keras model: uint8 pixels in, unit vectors out.
+
+Headless classification networks of `keras.applications` with global average pooling. Preprocessing is part of the
+network, so that no caller can preprocess differently and every runtime gets one byte a channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One row of the table."""
+
+    #: Name of the function in `keras.applications`.
+    constructor: str
+    #: Length of a vector.
+    dimension: int
+    #: How pixels are scaled; a key of `_SCALINGS`.
+    scaling: str
+    #: Height and width of the input in pixels.
+    input_size: int = 224
+
+    @property
+    def preprocessing(self) -> str:
+        """One line that changes whenever the same file would give other numbers to the network."""
+        return f"squashed to {self.input_size}x{self.input_size} bilinearly, {self.scaling}"
+
+
+#: Names are those of `keras.applications` in lower case. Input sizes are the ones that the weights were trained at.
+BACKBONES = {
+    "resnet50": Backbone("ResNet50", 2048, "caffe"),
+    "resnet101": Backbone("ResNet101", 2048, "caffe"),
+    "resnet152": Backbone("ResNet152", 2048, "caffe"),
+    "vgg16": Backbone("VGG16", 512, "caffe"),
+    "vgg19": Backbone("VGG19", 512, "caffe"),
+    "inceptionv3": Backbone("InceptionV3", 2048, "tf", input_size=299),
+    "mobilenet": Backbone("MobileNet", 1024, "tf"),
+    "mobilenetv2": Backbone("MobileNetV2", 1280, "tf"),
+    "mobilenetv3large": Backbone("MobileNetV3Large", 960, "inside"),
+    "efficientnetb0": Backbone("EfficientNetB0", 1280, "inside"),
+    "efficientnetv2s": Backbone("EfficientNetV2S", 1280, "inside", input_size=384),
+    "densenet121": Backbone("DenseNet121", 1024, "torch"),
+    "convnexttiny": Backbone("ConvNeXtTiny", 768, "inside"),
+    "xception": Backbone("Xception", 2048, "tf", input_size=299),
+}
+
+DEFAULT_BACKBONE = "resnet50"
+#: Extensions of files that hold weights.
+WEIGHTS_FILES = (".h5", ".keras")
+
+
+def backbone_named(name: str) -> Backbone:
+    """The row of a name.
+
+    Raises:
+        InvalidArgument: no such backbone; the message lists them.
+    """
+    try:
+        return BACKBONES[name.lower()]
+    except KeyError:
+        raise InvalidArgument(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.") from None
+
+
+def build_network(name: str, weights: str | os.PathLike[str] = "imagenet") -> tuple[keras.Model, str]:
+    """Build a backbone with its preprocessing and its normalisation around it.
+
+    Args:
+        name: a key of `BACKBONES`.
+        weights: `"imagenet"` (downloaded once by Keras, checked against its hash, kept in `~/.keras/models`),
+            `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file.
+
+    Returns:
+        The model, which maps (n, size, size, 3) uint8 RGB to (n, dimension) float32 of length 1, and the hexadecimal
+        BLAKE2b of the backbone's weight arrays.
+
+    Raises:
+        InvalidArgument: an unknown backbone, or a weights file that does not exist.
+        WeightsUnavailable: the download failed, or the file cannot be read.
+        EmbedderMismatch: the file holds the weights of another network.
+    """
+    backbone = backbone_named(name)
+    keras = _import_keras()
+    headless = _headless(keras, name, backbone, os.fspath(weights))
+    size = backbone.input_size
+    pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
+    scaled = _SCALINGS[backbone.scaling](keras, keras.ops.cast(pixels, "float32"))  # (n, size, size, 3)
+    features = headless(scaled)  # (n, dimension)
+    # Some untrained networks give features so small that their squares vanish in the normalisation's own epsilon.
+    peaks = keras.ops.max(keras.ops.abs(features), axis=-1, keepdims=True)  # (n, 1)
+    embedding = keras.layers.UnitNormalization(name="embedding")(features / keras.ops.maximum(peaks, 1e-30))
+    return keras.Model(pixels, embedding, name=name), _digest(headless)
+
+
+# The scalings of `keras.applications.imagenet_utils.preprocess_input`, by the names it gives them. The channel means
+# are ImageNet's: in "caffe" order BGR and on the scale 0 to 255, in "torch" order RGB and on the scale 0 to 1.
+
+
+def _scale_caffe(keras: Any, pixels: Any) -> Any:
+    return keras.ops.flip(pixels, axis=-1) - np.array([103.939, 116.779, 123.68], np.float32)
+
+
+def _scale_tf(keras: Any, pixels: Any) -> Any:
+    return pixels / 127.5 - 1.0
+
+
+def _scale_torch(keras: Any, pixels: Any) -> Any:
+    mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+    return (pixels / 255.0 - mean) / deviation
+
+
+def _scale_inside(keras: Any, pixels: Any) -> Any:
+    return pixels  # The network of `keras.applications` begins with its own scaling layers.
+
+
+_SCALINGS = {"caffe": _scale_caffe, "tf": _scale_tf, "torch": _scale_torch, "inside": _scale_inside}
+
+
+def _headless(keras: Any, name: str, backbone: Backbone, weights: str) -> keras.Model:
+    if weights == "imagenet":
+        return _construct_imagenet(keras, name, backbone)
+    if weights == "random":
+        with _seeded(keras):
+            return _construct(keras, backbone, None)
+    if not weights.endswith(WEIGHTS_FILES):
+        raise InvalidArgument(
+            f"--weights {weights!r} is neither 'imagenet' nor 'random' nor a file that ends in .h5 or .keras."
+        )
+    if not Path(weights).is_file():
+        raise InvalidArgument(f"There is no weights file {weights!r}.")
+    try:
+        if weights.endswith(".keras"):
+            headless = _construct(keras, backbone, None)
+            # safe_mode refuses files that carry code.
+            arrays = keras.saving.load_model(weights, compile=False, safe_mode=True).get_weights()
+            headless.set_weights(arrays[: len(headless.weights)])
+            return headless
+        return _construct(keras, backbone, weights)
+    except (OSError, KeyError) as error:
+        raise WeightsUnavailable(f"The weights file {weights!r} cannot be read: {_first_line(error)}") from error
+    except (ValueError, TypeError) as error:
+        raise EmbedderMismatch(
+            f"The weights in {weights!r} do not fit a headless {name}: {_first_line(error)}"
+        ) from error
+
+
+def _construct(keras: Any, backbone: Backbone, weights: str | None) -> keras.Model:
+    size = backbone.input_size
+    constructor = getattr(keras.applications, backbone.constructor)
+    # Keras reports a download on standard output, which is kept for results.
+    with contextlib.redirect_stdout(sys.stderr):
+        return constructor(include_top=False, weights=weights, pooling="avg", input_shape=(size, size, 3))
+
+
+def _construct_imagenet(keras: Any, name: str, backbone: Backbone) -> keras.Model:
+    try:
+        return _construct(keras, backbone, "imagenet")
+    except Exception as error:  # Keras raises a bare Exception when a download fails, and removes what it wrote.
+        raise WeightsUnavailable(
+            f"The ImageNet weights of {name} could not be downloaded ({_first_line(error)}). Try again with internet "
+            "access, give a file you have with --weights FILE, copy Keras's file into ~/.keras/models, or take "
+            "--weights random, which sees colour and texture only."
+        ) from error
+
+
+@contextlib.contextmanager
+def _seeded(keras: Any) -> Iterator[None]:
+    """The same random numbers every time, and the caller's own generators as they were afterwards."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _digest(model: keras.Model) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in model.get_weights():
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, np.float32).data)
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _import_keras() -> Any:
+    """Keras, without the start-up messages that its backend's native code writes to standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    with _silent_standard_error():
+        import keras
+    return keras
+
+
+@contextlib.contextmanager
+def _silent_standard_error() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

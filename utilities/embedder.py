@@ -1,0 +1,188 @@
+"""Load an embedder and run it: pixels in, unit vectors out.
+
+A network is built by Keras once, exported to OpenVINO and kept under `LOOKALIKE_HOME/networks` by its fingerprint. From
+then on TensorFlow is not imported: OpenVINO runs the export.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from utilities.backbones import DEFAULT_BACKBONE, backbone_named, build_network
+from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.fingerprint import Fingerprint
+from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+#: Images that go through the network together.
+BATCH_SIZE = 32
+
+
+class Embedder(Protocol):
+    """What turns pixels into vectors."""
+
+    #: Identity; vectors of embedders with equal fingerprints may meet.
+    fingerprint: Fingerprint
+    #: Height and width of the input in pixels.
+    input_size: int
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed a batch.
+
+        Args:
+            pixels: (n, input_size, input_size, 3) uint8 RGB.
+
+        Returns:
+            (n, fingerprint.dimension) float32, each row of length 1.
+        """
+        ...
+
+
+class OpenVINOEmbedder:
+    """An exported network, run by OpenVINO on the processor in 32-bit floating point."""
+
+    def __init__(self, network: Path, fingerprint: Fingerprint) -> None:
+        openvino = _import_openvino()
+        self.fingerprint = fingerprint
+        self._compiled = openvino.Core().compile_model(
+            network,
+            "CPU",
+            # Unless told otherwise OpenVINO rounds to bfloat16 where the processor has it.
+            {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+        )
+        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Embedder.embed`."""
+        embeddings: NDArray[np.float32] = self._compiled(pixels)[0]
+        return embeddings
+
+
+def load_embedder(
+    backbone: str = DEFAULT_BACKBONE, weights: str | os.PathLike[str] = "imagenet", settings: Settings | None = None
+) -> Embedder:
+    """The embedder of a backbone, exported at the first call and read from `settings.networks` after that.
+
+    Args:
+        backbone: a key of `utilities.backbones.BACKBONES`.
+        weights: `"imagenet"`, `"random"`, or the path of a weights file, as `backbones.build_network` takes them.
+        settings: where exported networks lie; from the environment by default.
+
+    Raises:
+        InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
+    """
+    settings = settings or Settings.load()
+    backbone = backbone.lower()
+    source = _source(backbone, weights)
+    for about_path in sorted(settings.networks.glob("*/about.json")):
+        about = json.loads(about_path.read_text())
+        if about["source"] == source:
+            return _open_network(about_path.parent, Fingerprint(**about["fingerprint"]))
+    fingerprint = _export(backbone, weights, source, settings)
+    return _open_network(settings.networks / fingerprint.name, fingerprint)
+
+
+def embedder_of(fingerprint: Fingerprint, weights: str, settings: Settings | None = None) -> Embedder:
+    """The embedder that a collection was loaded with.
+
+    Args:
+        fingerprint: the collection's.
+        weights: where the weights came from at the time, for a machine that has not exported the network yet.
+        settings: where exported networks lie; from the environment by default.
+
+    Raises:
+        EmbedderMismatch: the weights found there today are not those of the collection.
+        InvalidArgument, WeightsUnavailable: as `backbones.build_network` does.
+    """
+    settings = settings or Settings.load()
+    network = settings.networks / fingerprint.name
+    if network.is_dir():
+        return _open_network(network, fingerprint)
+    embedder = load_embedder(fingerprint.backbone, weights, settings)
+    if not fingerprint.matches(embedder.fingerprint):
+        raise EmbedderMismatch(
+            f"The collection was embedded by {fingerprint}, but the weights {weights!r} give {embedder.fingerprint}; "
+            "query it with the weights it was loaded with, or load it anew."
+        )
+    return embedder
+
+
+def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed any number of images, `BATCH_SIZE` at a time.
+
+    Args:
+        embedder: what embeds.
+        pixels: (n, input_size, input_size, 3) uint8 RGB; n may be 0.
+
+    Returns:
+        (n, dimension) float32.
+    """
+    embeddings = np.empty((len(pixels), embedder.fingerprint.dimension), np.float32)
+    for start in range(0, len(pixels), BATCH_SIZE):
+        embeddings[start : start + BATCH_SIZE] = embedder.embed(pixels[start : start + BATCH_SIZE])
+    return embeddings
+
+
+def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
+    """Names backbone, preprocessing and the origin of the weights, without building the network."""
+    row = backbone_named(backbone)
+    origin = os.fspath(weights)
+    if origin not in ("imagenet", "random"):
+        if not Path(origin).is_file():
+            raise InvalidArgument(f"There is no weights file {origin!r}; --weights takes imagenet, random or a file.")
+        with Path(origin).open("rb") as file:
+            digest = hashlib.blake2b(digest_size=16)
+            while block := file.read(1 << 20):
+                digest.update(block)
+        origin = digest.hexdigest()
+    return f"{backbone}, {row.preprocessing}, {origin}"
+
+
+def _export(backbone: str, weights: str | os.PathLike[str], source: str, settings: Settings) -> Fingerprint:
+    """Build a network, write it to `settings.networks / fingerprint.name`, and return its fingerprint."""
+    logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
+    _import_openvino()
+    row = backbone_named(backbone)
+    model, weights_digest = build_network(backbone, weights)
+    fingerprint = Fingerprint(backbone, weights_digest, row.preprocessing, row.dimension)
+    settings.networks.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=settings.networks, prefix=".unfinished-"))
+    try:
+        model.export(str(unfinished / "network.xml"), format="openvino", verbose=False)
+        about = {"fingerprint": json.loads(fingerprint.to_json()), "source": source}
+        (unfinished / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+        finished = settings.networks / fingerprint.name
+        if not finished.exists():  # Another process, or another file with the same weights, may have come first.
+            unfinished.rename(finished)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return fingerprint
+
+
+def _import_openvino() -> Any:
+    """OpenVINO without its telemetry, which reports to its makers when it is imported and when it converts."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+@functools.lru_cache(maxsize=4)
+def _open_network(directory: Path, fingerprint: Fingerprint) -> OpenVINOEmbedder:
+    """Compiled networks are kept, so that one query after another in a notebook does not load them again."""
+    return OpenVINOEmbedder(directory / "network.xml", fingerprint)

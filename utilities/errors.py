@@ -1,0 +1,82 @@
+"""Every error that Lookalike raises on purpose.
+
+```
+LookalikeError                 exit status 1: the work failed
+├── InvalidArgument            exit status 2: the call was wrong (also a ValueError)
+│   ├── CollectionNotFound
+│   └── EmbedderMismatch       vectors of two embedders would meet
+├── ImageError                 one image; a load records it and goes on
+│   ├── UnreadableImage
+│   ├── ImageTooLarge
+│   └── DownloadFailed
+├── NoImagesFound
+├── WeightsUnavailable
+├── IdMapError
+└── DatabaseError
+    ├── DatabaseUnreachable
+    └── DatabaseLocked
+```
+
+A message is one sentence, or two: what was wrong and where, then what to do. Only `pipelines.cli` turns an error into
+output and an exit status; everything else lets it pass.
+"""
+
+
+class LookalikeError(Exception):
+    """Root of the tree: a foreseeable failure that deserves a sentence, not a traceback."""
+
+    exit_status = 1
+
+
+class InvalidArgument(LookalikeError, ValueError):
+    """An argument that cannot work, found before any work was done."""
+
+    exit_status = 2
+
+
+class CollectionNotFound(InvalidArgument):
+    """A collection that the database does not hold."""
+
+
+class EmbedderMismatch(InvalidArgument):
+    """A collection and an embedder, or an embedder and its weights, that do not belong together."""
+
+
+class ImageError(LookalikeError):
+    """One image that cannot be used."""
+
+
+class UnreadableImage(ImageError):
+    """Bytes that are no image, a damaged image, or a file that may not be read."""
+
+
+class ImageTooLarge(ImageError):
+    """More pixels or more bytes than the limit allows."""
+
+
+class DownloadFailed(ImageError):
+    """An address that did not answer with an image in time."""
+
+
+class NoImagesFound(LookalikeError):
+    """A directory tree without a single image."""
+
+
+class WeightsUnavailable(LookalikeError):
+    """Weights that cannot be downloaded, read, or fitted to the backbone."""
+
+
+class IdMapError(LookalikeError):
+    """An id map that is not what was written."""
+
+
+class DatabaseError(LookalikeError):
+    """Milvus answered with an error."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """No Milvus at the address."""
+
+
+class DatabaseLocked(DatabaseError):
+    """The embedded database is open in another process."""

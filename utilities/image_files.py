@@ -1,0 +1,269 @@
+"""Find images under a root and open anything (path, bytes, URL, PIL image, array) as upright RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from utilities.download import download, is_url
+from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
+from utilities.items import Item
+from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
+
+
+def find_images(root: str | os.PathLike[str], extension: str | None = None) -> list[str]:
+    """Paths of the images in a directory tree, told by their file names.
+
+    Passed over are hidden files and folders, links that lead out of the tree, folders that were reached before by
+    another link, and whatever is not a regular file.
+
+    Args:
+        root: a directory.
+        extension: `"JPEG"` takes only `.jpeg` in any case; None takes every type that Pillow opens.
+
+    Returns:
+        POSIX paths relative to `root`, sorted, so that two runs agree.
+
+    Raises:
+        InvalidArgument: `root` is not a directory, or cannot be listed.
+        NoImagesFound: no such file in the tree.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise InvalidArgument(f"There is no directory {str(root)!r}; give the path of a folder of images.")
+    if not root.is_dir():
+        raise InvalidArgument(f"{str(root)!r} is a file; give the folder that holds the images.")
+    try:
+        next(root.iterdir(), None)
+    except OSError as error:
+        raise InvalidArgument(f"The directory {str(root)!r} cannot be listed: {error.strerror}.") from error
+    wanted = {f".{extension.lower().lstrip('.')}"} if extension else openable_extensions()
+    paths = sorted(path for path in _walk(root) if PurePosixPath(path).suffix.lower() in wanted)
+    if not paths:
+        kind = f"file with the extension .{extension.lstrip('.')}" if extension else "image"
+        raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it.")
+    return paths
+
+
+def openable_extensions() -> set[str]:
+    """Extensions, with their dot and in lower case, of every type that Pillow can open."""
+    return {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def _walk(root: Path) -> Iterator[str]:
+    real_root = root.resolve()
+    seen = {real_root}
+    for directory, folders, files in os.walk(root, followlinks=True):
+        here = Path(directory)
+        kept = []
+        for folder in sorted(folders):
+            real = (here / folder).resolve()
+            if folder.startswith(".") or real in seen or not real.is_relative_to(real_root):
+                continue
+            seen.add(real)
+            kept.append(folder)
+        folders[:] = kept
+        for name in files:
+            file = here / name
+            if name.startswith(".") or not file.is_file():
+                continue
+            if file.is_symlink() and not file.resolve().is_relative_to(real_root):
+                continue
+            yield file.relative_to(root).as_posix()
+
+
+def open_image(source: ImageSource, settings: Settings | None = None) -> Image.Image:
+    """Open an image as RGB, upright by its EXIF orientation.
+
+    Transparency is laid on white, 16-bit channels are scaled to 8, and an animation gives its first frame.
+
+    Args:
+        source: a path, an `http(s)` URL, the bytes of an image file, a PIL image, or an array of shape (height, width),
+            (height, width, 1), (height, width, 3) or (height, width, 4): uint8, uint16, or floating point from 0 to 1.
+        settings: limits; from the environment by default.
+
+    Raises:
+        UnreadableImage: not an image, damaged, or not permitted to be read.
+        ImageTooLarge: more pixels than `settings.max_image_pixels`.
+        DownloadFailed: the URL did not deliver.
+        InvalidArgument: an array of another shape or type.
+    """
+    return _open(source, None, settings or Settings.load())[0]
+
+
+def read_pixels(
+    source: ImageSource, size: int, settings: Settings | None = None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """An image as an embedder takes it: squashed to a square, bilinearly.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where that is still no smaller than the square.
+
+    Args:
+        source: as `open_image` takes it.
+        size: side of the square in pixels.
+        settings: limits; from the environment by default.
+
+    Returns:
+        The pixels, (size, size, 3) uint8 RGB, and (width, height) of the whole upright image.
+
+    Raises:
+        ImageError, InvalidArgument: as `open_image` does.
+    """
+    image, whole = _open(source, (size, size), settings or Settings.load())
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), whole
+
+
+def _open(
+    source: ImageSource, at_least: tuple[int, int] | None, settings: Settings
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The image, perhaps decoded at a smaller scale, and the size of the whole."""
+    if isinstance(source, np.ndarray):
+        source = _from_array(source)
+    if isinstance(source, Image.Image):
+        image = _to_upright_rgb(source)
+        return image, image.size
+    where = "the bytes given" if isinstance(source, bytes) else str(source)
+    if isinstance(source, str) and is_url(source):
+        source = download(source, settings)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    _raise_pillow_limit(settings.max_image_pixels)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and of odd metadata; the first is refused below, the second is no matter.
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                _refuse_giant(image, where, settings)
+                turned = _lies_on_its_side(image)
+                whole = image.size[::-1] if turned else image.size
+                if at_least is not None:
+                    image.draft(None, at_least[::-1] if turned else at_least)
+                image.load()
+                return _to_upright_rgb(image), whole
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"There is no file {where!r}.") from error
+    except PermissionError as error:
+        raise UnreadableImage(f"{where} may not be read: permission denied.") from error
+    except IsADirectoryError as error:
+        raise UnreadableImage(f"{where} is a directory, not an image.") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(f"{where} is not an image that can be opened{_if_empty(file)}.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(
+            f"{where} has more than twice the limit of {settings.max_image_pixels:,} pixels; "
+            "set LOOKALIKE_MAX_IMAGE_PIXELS to allow more."
+        ) from error
+    except MemoryError as error:
+        raise ImageTooLarge(f"{where} is too large for this machine's memory.") from error
+    except ImageTooLarge:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more.
+        raise UnreadableImage(f"{where} is damaged: {str(error).rstrip('.') or type(error).__name__}.") from error
+
+
+def _raise_pillow_limit(pixels: int) -> None:
+    # Pillow refuses twice its own limit while it reads the header, so a larger limit of ours must reach it.
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = pixels
+
+
+def _refuse_giant(image: Image.Image, where: str, settings: Settings) -> None:
+    pixels = image.width * image.height
+    if pixels > settings.max_image_pixels:
+        raise ImageTooLarge(
+            f"{where} has {pixels:,} pixels, more than the limit of {settings.max_image_pixels:,}; "
+            "set LOOKALIKE_MAX_IMAGE_PIXELS to allow more."
+        )
+
+
+def _if_empty(file: str | os.PathLike[str] | io.BytesIO) -> str:
+    size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(file).stat().st_size
+    return "" if size else " (it is empty)"
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether EXIF says that the pixels as stored are turned by a quarter."""
+    try:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
+    except Exception:  # Damaged EXIF data does not damage the picture.
+        return False
+
+
+def _to_upright_rgb(image: Image.Image) -> Image.Image:
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # As above: without a readable orientation the image is upright.
+        image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and floating-point pixels to 8 bits; Pillow's `convert` would clip them instead."""
+    pixels = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    brightest = float(pixels.max(initial=0))
+    if image.mode.startswith("I;16"):
+        white = 65_535.0
+    else:  # These modes do not say what white is: the smallest usual range that holds the image.
+        usual = (1.0, 255.0, 65_535.0) if image.mode == "F" else (255.0, 65_535.0)
+        white = next((limit for limit in usual if brightest <= limit), brightest)
+    return Image.fromarray((pixels / white * 255).clip(0, 255).round().astype(np.uint8))
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    """An array as a PIL image, in whichever mode fits."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise InvalidArgument(
+            f"An array of shape {array.shape} is no image; give (height, width) or (height, width, 3 or 4)."
+        )
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise InvalidArgument("A floating-point image must hold values from 0 to 1.")
+        array = (array * 255).round().astype(np.uint8)
+    elif array.dtype == np.uint16:
+        array = (array.astype(np.float32) / 257).round().astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise InvalidArgument(f"An array of {array.dtype} is no image; give uint8, uint16 or floating point.")
+    return Image.fromarray(array)
+
+
+def describe_file(root: Path, path: str) -> Item:
+    """The item of the file `root / path`, read from its header; sizes are 0 where there is no file, or no image."""
+    file = root / path
+    status = file.stat() if file.is_file() else None
+    width, height = _upright_size(file)
+    return Item.of_file(
+        root,
+        path,
+        width=width,
+        height=height,
+        file_size=status.st_size if status else 0,
+        file_mtime_ns=status.st_mtime_ns if status else 0,
+    )
+
+
+def _upright_size(file: Path) -> tuple[int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                return image.size[::-1] if _lies_on_its_side(image) else image.size
+    except Exception:  # Whatever Pillow cannot open has no size.
+        return 0, 0

@@ -1,0 +1,55 @@
+"""The searchable thing and its id: made from where it lies, so that loading twice changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True)
+class Item:
+    """One searchable thing, as the id map and Milvus describe it."""
+
+    #: `item_id(path)`.
+    id: int
+    #: POSIX path relative to the collection's root.
+    path: str
+    #: Name of the folder that holds the file.
+    label: str
+    #: Size of the upright image in pixels; 0 where it is not known.
+    width: int
+    height: int
+    #: Size in bytes and time of last change in nanoseconds of the file that was embedded; 0 where there was no file.
+    file_size: int
+    file_mtime_ns: int
+
+    @classmethod
+    def of_file(cls, root: Path, path: str, *, width: int, height: int, file_size: int, file_mtime_ns: int) -> Item:
+        """The item of the file `root / path`; id and label are derived."""
+        return cls(item_id(path), path, label_of(root, path), width, height, file_size, file_mtime_ns)
+
+
+#: Names of an item's fields, which are the id map's columns and Milvus's scalar fields.
+ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(Item))
+
+
+def item_id(path: str, part: str = "") -> int:
+    """The id of an item: the first 63 bits of BLAKE2b (RFC 7693) over path and part.
+
+    Args:
+        path: POSIX path relative to the collection's root.
+        part: what tells apart the items of one file (a face's number, a frame's time stamp); empty for a whole image.
+
+    Returns:
+        An integer from 0 to 2**63 - 1, the range of Milvus's INT64 keys without the negative half.
+    """
+    # A path cannot contain NUL, so no path and part can be mistaken for another pair.
+    digest = hashlib.blake2b(f"{path}\0{part}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def label_of(root: Path, path: str) -> str:
+    """Name of the folder that holds `root / path`: the class, in a tree that is sorted into folders."""
+    return PurePosixPath(path).parent.name or root.resolve().name

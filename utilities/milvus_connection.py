@@ -1,0 +1,90 @@
+"""Open Milvus, embedded or a server, and turn its failures into errors with a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from pymilvus import MilvusClient, MilvusException
+
+from utilities.errors import DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
+from utilities.settings import Settings
+
+# These log every failed call with its traceback; here the same failure becomes an error with a sentence.
+for _name in ("pymilvus", "milvus_lite", "grpc"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+def connect(uri: str | None = None, token: str | None = None, settings: Settings | None = None) -> MilvusClient:
+    """Open Milvus: the embedded database by default, a server or a cluster by its address.
+
+    Args:
+        uri: `http://host:19530`, or the path of a `.db` file; by default `MILVUS_URI`, else the embedded database under
+            `LOOKALIKE_HOME`.
+        token: `user:password` or an API key; by default `MILVUS_TOKEN`.
+        settings: where `uri` and `token` come from when they are not given; from the environment by default.
+
+    Raises:
+        DatabaseUnreachable: no server answers there.
+        DatabaseLocked: another process holds the embedded database.
+        DatabaseError: the server refuses, or the embedded database cannot be opened.
+    """
+    settings = settings or Settings.load(milvus_uri=uri, milvus_token=token)
+    uri = uri or settings.database_uri
+    token = token or settings.milvus_token or ""
+    if "://" in uri:
+        return _connect_to_server(uri, token)
+    return _open_embedded(Path(uri))
+
+
+def _connect_to_server(uri: str, token: str) -> MilvusClient:
+    try:
+        return MilvusClient(uri, token=token, timeout=10)
+    except MilvusException as error:
+        if "auth" in str(error).lower():
+            raise DatabaseError(f"The Milvus server at {uri} refused the login; set MILVUS_TOKEN.") from error
+        raise DatabaseUnreachable(
+            f"No Milvus server answers at {uri}; start one with `docker compose up -d`, or unset MILVUS_URI to use "
+            "the embedded database."
+        ) from error
+
+
+def _open_embedded(path: Path) -> MilvusClient:
+    if path.suffix != ".db":
+        raise InvalidArgument(f"MILVUS_URI is {str(path)!r}; give http://HOST:PORT or the path of a .db file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return MilvusClient(str(path))
+    except OSError as error:
+        raise DatabaseError(f"The embedded database {path} cannot be opened: {error.strerror}.") from error
+    except MilvusException as error:
+        raise _why_not_embedded(path) from error
+
+
+def _why_not_embedded(path: Path) -> DatabaseError:
+    """The reason, which pymilvus only logs, found by opening the database without it."""
+    from milvus_lite.db import MilvusLite
+    from milvus_lite.exceptions import DataDirLockedError
+
+    try:
+        MilvusLite(str(path)).close()
+    except DataDirLockedError:
+        return DatabaseLocked(
+            f"The embedded database {path} is open in another process; end that process (a notebook, a load), or run "
+            "a Milvus server with `docker compose up -d`, which many processes can share."
+        )
+    except Exception as error:
+        return DatabaseError(f"The embedded database {path} cannot be opened: {error}.")
+    return DatabaseError(f"The embedded database {path} could not be opened; try again.")
+
+
+@contextlib.contextmanager
+def milvus_errors(doing: str) -> Iterator[None]:
+    """Turn any failure of Milvus inside the block into a `DatabaseError` that begins with what was being done."""
+    try:
+        yield
+    except MilvusException as error:
+        message = " ".join(error.message.split()) or type(error).__name__
+        raise DatabaseError(f"Milvus could not {doing}: {message}.") from error

@@ -1,0 +1,379 @@
+"""Everything that is said to Milvus: create a collection, insert in chunks, search, count, delete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from utilities.collection_info import ROOT, CollectionInfo
+from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.fingerprint import Fingerprint
+from utilities.id_map import IdMap
+from utilities.image_files import describe_file
+from utilities.items import ITEM_FIELDS, Item
+from utilities.milvus_connection import connect as connect
+from utilities.milvus_connection import milvus_errors
+from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A server returns no more matches than this (`proxy.limits`, `quotaAndLimits.limits.topK`).
+MAX_TOP_K = 16_384
+#: Bytes of one message. A server takes 64 MiB; an eighth of it keeps the server's and our memory small.
+MESSAGE_BYTES = 8 * 1024 * 1024
+#: Rows that one page of an iteration holds. A server allows 16,384.
+PAGE_ROWS = 8_192
+
+
+def create_collection(
+    client: MilvusClient,
+    name: str,
+    *,
+    dimension: int,
+    metric: str = "COSINE",
+    fingerprint: Fingerprint | None = None,
+    weights: str = "imagenet",
+    root: str | os.PathLike[str] | None = None,
+) -> CollectionInfo:
+    """Create a collection, or confirm that the one there is the same.
+
+    The schema: `id`, `path`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one vector
+    field with an exact (FLAT) index, and dynamic fields for whatever else is inserted.
+
+    Args:
+        client: from `connect`.
+        name: letters, digits and underscores, not beginning with a digit, at most 255.
+        dimension: length of a vector.
+        metric: `"COSINE"`, `"L2"` or `"IP"`.
+        fingerprint: `embedder.fingerprint`. By default the collection is taken to hold vectors of the default embedder,
+            ResNet50 with ImageNet weights, as `image_to_vec` makes them.
+        weights: where that embedder's weights came from, for a machine that has to fetch them again.
+        root: directory that paths are relative to; by default the first insert settles it.
+
+    Raises:
+        InvalidArgument: a name or a metric that Milvus does not take, or a dimension that is not the embedder's.
+        EmbedderMismatch: the collection exists with vectors of another embedder.
+        DatabaseError: Milvus failed.
+    """
+    wanted = CollectionInfo.checked(
+        name, dimension=dimension, metric=metric, fingerprint=fingerprint, weights=weights, root=root
+    )
+    with milvus_errors(f"create the collection {name!r}"):
+        if client.has_collection(name):
+            existing = describe_collection(client, name)
+            existing.refuse_unless_same(wanted)
+            return _settle_root(client, existing, wanted.root) if wanted.root else existing
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("path", DataType.VARCHAR, max_length=65_535)
+        schema.add_field("label", DataType.VARCHAR, max_length=65_535)
+        for number in ("width", "height", "file_size", "file_mtime_ns"):
+            schema.add_field(number, DataType.INT64)
+        schema.add_field(wanted.vector_field, DataType.FLOAT_VECTOR, dim=dimension)
+        index = client.prepare_index_params()
+        index.add_index(wanted.vector_field, index_type="FLAT", metric_type=wanted.metric)
+        client.create_collection(
+            name,
+            schema=schema,
+            index_params=index,
+            properties=wanted.properties(),
+            # A search sees what this process wrote, and does not wait for what others write.
+            consistency_level="Session",
+        )
+    return wanted
+
+
+def _settle_root(client: MilvusClient, info: CollectionInfo, root: Path) -> CollectionInfo:
+    if info.root is None:
+        info = replace(info, root=root)
+        with milvus_errors(f"note the root of the collection {info.name!r}"):
+            client.alter_collection_properties(info.name, {ROOT: root.as_posix()})
+    return info
+
+
+def describe_collection(client: MilvusClient, name: str) -> CollectionInfo:
+    """What a collection says of itself.
+
+    Raises:
+        CollectionNotFound: no such collection, or not one of ours; the message says which there are.
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"describe the collection {name!r}"):
+        if not client.has_collection(name):
+            there = list_collections(client)
+            hint = f"there are: {', '.join(there)}" if there else "`lookalike load DIR` makes the first"
+            raise CollectionNotFound(f"There is no collection {name!r}; {hint}.")
+        # The embedded database forgets at every start which collections are in use; a server remembers.
+        client.load_collection(name)
+        info = CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
+    if info is None:
+        raise CollectionNotFound(f"The collection {name!r} was not made by Lookalike; choose another name.")
+    return info
+
+
+def list_collections(client: MilvusClient) -> list[str]:
+    """Names of the collections that Lookalike made, sorted.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors("list the collections"):
+        names = sorted(client.list_collections())
+        return [
+            name
+            for name in names
+            if CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
+        ]
+
+
+def insert_embeddings(
+    client: MilvusClient,
+    name: str,
+    embeddings: NDArray[np.floating[Any]],
+    paths: Sequence[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+) -> list[int]:
+    """Insert embeddings with their paths, and write the id map beside them.
+
+    Paths that are there already are replaced. The next search in this process sees the new items.
+
+    Args:
+        client: from `connect`.
+        name: a collection from `create_collection`.
+        embeddings: (n, dimension), finite.
+        paths: n paths; relative ones are seen from the working directory. Files need not exist.
+        root: directory that the collection's paths are relative to. By default the one the collection has; at its first
+            insert, the deepest directory that holds all the paths.
+        settings: where the id map lies; from the environment by default.
+
+    Returns:
+        The n ids, in the order of the paths.
+
+    Raises:
+        InvalidArgument: shapes that do not fit, values that are not finite, or a path outside the root.
+        CollectionNotFound: no such collection.
+        DatabaseError: Milvus failed.
+    """
+    settings = settings or Settings.load()
+    info = describe_collection(client, name)
+    embeddings = np.asarray(embeddings, dtype=np.float32)
+    if embeddings.shape != (len(paths), info.fingerprint.dimension):
+        raise InvalidArgument(
+            f"{len(paths)} paths and the collection {name!r} need embeddings of shape "
+            f"({len(paths)}, {info.fingerprint.dimension}), not {embeddings.shape}."
+        )
+    if not np.isfinite(embeddings).all():
+        raise InvalidArgument("The embeddings hold values that are not finite.")
+    if not paths:
+        return []
+    # The root is free of links, so the folders of the paths must be, too; a path that is a link itself keeps its name.
+    files = [Path(path).parent.resolve() / Path(path).name for path in paths]
+    given = Path(root).resolve() if root is not None else None
+    if given:
+        info.refuse_unless_same(replace(info, root=given))
+    info = _settle_root(client, info, given or Path(os.path.commonpath([file.parent for file in files])))
+    items = [_item_of(info, file) for file in files]
+    insert_items(client, info, items, embeddings)
+    IdMap(settings.id_map_path(name)).append(items)
+    flush(client, name)
+    return [item.id for item in items]
+
+
+def _item_of(info: CollectionInfo, file: Path) -> Item:
+    assert info.root is not None
+    if not file.is_relative_to(info.root):
+        raise InvalidArgument(
+            f"{str(file)!r} lies outside {str(info.root)!r}, the root of the collection {info.name!r}; create the "
+            "collection with a root that holds every path."
+        )
+    return describe_file(info.root, file.relative_to(info.root).as_posix())
+
+
+def insert_items(
+    client: MilvusClient, info: CollectionInfo, items: Sequence[Item], embeddings: NDArray[np.float32]
+) -> None:
+    """Upsert items, in messages of at most `MESSAGE_BYTES`; on return all of them are acknowledged.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        items: n items; an item whose id is there already replaces it.
+        embeddings: (n, dimension) float32.
+
+    Raises:
+        DatabaseError: Milvus failed; items of earlier messages may have been taken.
+    """
+    with milvus_errors(f"insert into {info.name!r}"):
+        for start, end in chunks_by_bytes([_row_bytes(item) + embeddings.shape[1] * 4 for item in items]):
+            client.upsert(
+                info.name,
+                [
+                    {**asdict(item), info.vector_field: embedding}
+                    for item, embedding in zip(items[start:end], embeddings[start:end], strict=True)
+                ],
+            )
+
+
+def _row_bytes(item: Item) -> int:
+    # Five numbers of eight bytes, and what the wire format adds to each field.
+    return len(item.path.encode()) + len(item.label.encode()) + 120
+
+
+def chunks_by_bytes(sizes: Iterable[int], limit: int = MESSAGE_BYTES) -> Iterator[tuple[int, int]]:
+    """Cut a sequence into stretches of at most `limit` bytes; one that is larger alone stands alone.
+
+    Args:
+        sizes: bytes of each element.
+        limit: bytes of a stretch.
+
+    Yields:
+        (start, end) of each stretch: adjacent, never empty, together everything.
+    """
+    start = end = total = 0
+    for end, size in enumerate(sizes):
+        if total and total + size > limit:
+            yield start, end
+            start, total = end, 0
+        total += size
+    if total:
+        yield start, end + 1
+
+
+def flush(client: MilvusClient, name: str) -> None:
+    """Write what was inserted to the disk and build its index.
+
+    A search is right without it, but slow: Milvus Lite reads what is not flushed row by row.
+    """
+    with milvus_errors(f"flush {name!r}"):
+        client.flush(name)
+
+
+def nearest_neighbours(
+    client: MilvusClient,
+    name: str,
+    embeddings: NDArray[np.floating[Any]],
+    top_k: int = 20,
+    filter: str = "",
+) -> list[list[dict[str, Any]]]:
+    """The nearest items of each of several vectors.
+
+    Args:
+        client: from `connect`.
+        name: a collection.
+        embeddings: (n, dimension).
+        top_k: matches for each, 1 to `MAX_TOP_K`.
+        filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
+
+    Returns:
+        n lists, nearest first, each of at most `top_k` dictionaries: the fields of `Item`, and `score`, which is the
+        cosine or inner product, or for L2 the Euclidean distance.
+
+    Raises:
+        InvalidArgument: `top_k` out of range, vectors of another dimension, or an expression that Milvus cannot read.
+        CollectionNotFound: no such collection.
+        DatabaseError: Milvus failed.
+    """
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidArgument(f"top_k is {top_k}; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
+    info = describe_collection(client, name)
+    embeddings = np.asarray(embeddings, dtype=np.float32)
+    if embeddings.ndim != 2 or embeddings.shape[1] != info.fingerprint.dimension:
+        raise InvalidArgument(
+            f"The collection {name!r} holds vectors of {info.fingerprint.dimension} dimensions; embeddings of shape "
+            f"{embeddings.shape} cannot be compared with them."
+        )
+    if not len(embeddings):
+        return []
+    _check_filter(client, name, filter)
+    with milvus_errors(f"search {name!r}"):
+        found = client.search(
+            name,
+            data=list(embeddings),
+            anns_field=info.vector_field,
+            limit=top_k,
+            filter=filter,
+            output_fields=list(ITEM_FIELDS),
+            search_params={"metric_type": info.metric},
+        )
+    # Milvus returns the square of the Euclidean distance.
+    score = (lambda distance: float(np.sqrt(max(distance, 0.0)))) if info.metric == "L2" else float
+    return [[{**hit["entity"], "id": hit["id"], "score": score(hit["distance"])} for hit in hits] for hits in found]
+
+
+def _check_filter(client: MilvusClient, name: str, filter: str) -> None:
+    """Tell an expression that cannot be read from a database that failed: Milvus has one error for both."""
+    if not filter:
+        return
+    try:
+        client.query(name, filter=filter, output_fields=["id"], limit=1)
+    except MilvusException as error:
+        reason = " ".join(error.message.split())[:200]
+        raise InvalidArgument(f"The filter {filter!r} cannot be applied to {name!r}: {reason}.") from error
+
+
+def count_items(client: MilvusClient, name: str) -> int:
+    """How many items a collection holds, counted rather than estimated.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"count {name!r}"):
+        rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        return int(rows[0]["count(*)"])
+
+
+def stored_items(
+    client: MilvusClient, name: str, filter: str = "", fields: Sequence[str] = ITEM_FIELDS
+) -> Iterator[list[dict[str, Any]]]:
+    """Read a collection in pages of at most `PAGE_ROWS` rows, whatever its size.
+
+    Args:
+        client: from `connect`.
+        name: a collection.
+        filter: a Milvus expression; empty for everything.
+        fields: what to read of each item.
+
+    Raises:
+        InvalidArgument: an expression that Milvus cannot read.
+        DatabaseError: Milvus failed.
+    """
+    _check_filter(client, name, filter)
+    with milvus_errors(f"read {name!r}"):
+        pages = client.query_iterator(
+            name, batch_size=PAGE_ROWS, filter=filter, output_fields=list(fields), consistency_level="Strong"
+        )
+        while page := pages.next():
+            yield page
+        pages.close()
+
+
+def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:
+    """Delete items by their ids; ids that are not there are no error.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"delete from {name!r}"):
+        for start in range(0, len(ids), PAGE_ROWS):
+            client.delete(name, ids=list(ids[start : start + PAGE_ROWS]))
+
+
+def drop_collection(client: MilvusClient, name: str) -> None:
+    """Remove a collection with everything in it.
+
+    Raises:
+        CollectionNotFound: no such collection.
+        DatabaseError: Milvus failed.
+    """
+    describe_collection(client, name)
+    with milvus_errors(f"drop {name!r}"):
+        client.drop_collection(name)

@@ -1,0 +1,120 @@
+"""Figures: a query and its neighbours as a grid. Arrays and images in, a matplotlib Figure out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from utilities.errors import ImageError
+from utilities.image_files import open_image
+from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Colour of the query's frame and caption: a dark orange that also reads in greyscale.
+_ACCENT = "#b5460f"
+_GREY = "#6b6b6b"
+#: Side in pixels to which a picture is reduced before it is drawn, so that a figure of 20 photographs stays small.
+_THUMBNAIL = 320
+_PALE = "#d0d0d0"
+_TILE_INCHES = 1.35
+#: Height of a tile's two lines of caption.
+_CAPTION_INCHES = 0.36
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a grid with its two lines of caption."""
+
+    file: Path
+    #: Bold.
+    title: str
+    #: Shortened where it is too long for the tile.
+    subtitle: str
+
+
+def image_grid(
+    query: Image.Image,
+    query_name: str,
+    tiles: Sequence[Tile],
+    *,
+    key: str = "",
+    note: str = "",
+    settings: Settings | None = None,
+) -> Figure:
+    """A query, large on the left, and tiles in reading order on the right, five in a row (ten from 50 tiles on).
+
+    Args:
+        query: the query's image.
+        query_name: its caption.
+        tiles: what to draw beside it; a file that cannot be opened becomes an empty tile that says so.
+        key: a line below the query's caption that says what the titles of the tiles mean.
+        note: lines below that.
+        settings: limits; from the environment by default.
+    """
+    columns = 5 if len(tiles) < 50 else 10
+    rows = max(2, math.ceil(len(tiles) / columns))
+    width, height = (columns + 2.3) * _TILE_INCHES, rows * (_TILE_INCHES + _CAPTION_INCHES)
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+    grid = figure.add_gridspec(
+        *(rows, columns + 2),
+        left=0.12 / width,
+        right=1 - 0.12 / width,
+        top=1 - _CAPTION_INCHES / height,
+        bottom=0.06 / height,
+        wspace=0.1,
+        hspace=_CAPTION_INCHES / _TILE_INCHES,
+    )
+    axes = figure.add_subplot(grid[0:2, 0:2], anchor="N")
+    bottom = _draw(axes, query, _ACCENT, 2.5)
+    axes.set_title("Query", fontsize=10, fontweight="bold", color=_ACCENT, pad=4, loc="left")
+    caption = f"{_shorten(query_name, 36)}\n{key}\n\n{note}".rstrip()
+    axes.text(0, bottom - 0.03, caption, transform=axes.transAxes, va="top", fontsize=8, color=_GREY, parse_math=False)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        axes = figure.add_subplot(grid[row, column + 2], anchor="N")
+        try:
+            _draw(axes, open_image(tile.file, settings), _PALE, 0.8)
+        except ImageError:
+            _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), _PALE, 0.8)
+            axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
+        axes.set_title(tile.title, fontsize=8.5, fontweight="bold", pad=12, loc="left")
+        axes.text(
+            *(0, 1.03, _shorten(tile.subtitle, 25)),
+            transform=axes.transAxes,
+            va="bottom",
+            fontsize=6.5,
+            color=_GREY,
+            parse_math=False,
+        )
+    return figure
+
+
+def _draw(axes: Axes, image: Image.Image, frame: str, line: float) -> float:
+    """Draw an image into the top left corner of a square, framed; returns where its lower edge is, from 0 to 1."""
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    width, height = (side / max(image.size) for side in image.size)
+    axes.imshow(image, extent=(0, width, 1 - height, 1))
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_axis_off()
+    axes.add_patch(
+        Rectangle((0, 1 - height), width, height, fill=False, edgecolor=frame, linewidth=line, clip_on=False)
+    )
+    return 1 - height
+
+
+def _shorten(text: str, length: int) -> str:
+    """Cut out the middle of a long name: its beginning and its extension say most."""
+    text = text.encode(errors="replace").decode()
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"

@@ -1,0 +1,93 @@
+"""What a deployment may set: flags over environment over defaults, in one frozen object."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utilities.errors import InvalidArgument
+
+#: Environment variable of each setting.
+ENVIRONMENT_VARIABLES = {
+    "home": "LOOKALIKE_HOME",
+    "milvus_uri": "MILVUS_URI",
+    "milvus_token": "MILVUS_TOKEN",
+    "max_image_pixels": "LOOKALIKE_MAX_IMAGE_PIXELS",
+    "download_timeout_seconds": "LOOKALIKE_DOWNLOAD_TIMEOUT",
+    "download_max_bytes": "LOOKALIKE_DOWNLOAD_MAX_BYTES",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where data lies and which limits hold."""
+
+    #: Directory of the embedded database, the id maps, the failure lists and the exported networks.
+    home: Path = Path("lookalike-data")
+    #: Address of a Milvus server, path of a `.db` file, or None for the embedded database under `home`.
+    milvus_uri: str | None = None
+    #: `user:password` or an API key, where the server asks for one.
+    milvus_token: str | None = None
+    #: An image of more pixels is refused before it is decoded. The default, Pillow's own limit, is 89 megapixels.
+    max_image_pixels: int = 89_478_485
+    #: Time that a download may take in all, in seconds.
+    download_timeout_seconds: float = 20.0
+    #: A larger download is refused. The default is 64 MiB.
+    download_max_bytes: int = 64 * 1024 * 1024
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+        """Settings from flags, else from the environment, else from the defaults.
+
+        Args:
+            environment: variables to read; `os.environ` by default. An empty variable counts as unset.
+            **flags: fields by name; None means not given.
+
+        Raises:
+            InvalidArgument: a variable that should be a positive number is not.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for name, variable in ENVIRONMENT_VARIABLES.items():
+            if flags.get(name) is not None:
+                values[name] = flags[name]
+            elif text := environment.get(variable):
+                values[name] = _parse(name, variable, text)
+        return cls(**values)
+
+    @property
+    def database_uri(self) -> str:
+        """The server's address, or the path of the embedded database's file."""
+        return self.milvus_uri or str(self.home / "milvus.db")
+
+    @property
+    def networks(self) -> Path:
+        """Directory of the exported networks."""
+        return self.home / "networks"
+
+    def id_map_path(self, collection: str) -> Path:
+        """The CSV that maps a collection's ids to paths."""
+        return self.home / f"{collection}.csv"
+
+    def failures_path(self, collection: str) -> Path:
+        """The CSV that lists what the last load of a collection could not read."""
+        return self.home / f"{collection}.failures.csv"
+
+
+def _parse(name: str, variable: str, text: str) -> Any:
+    kind = {field.name: field.type for field in dataclasses.fields(Settings)}[name]
+    if kind == "Path":
+        return Path(text)
+    if kind not in ("int", "float"):
+        return text
+    try:
+        number = int(text) if kind == "int" else float(text)
+    except ValueError:
+        number = 0
+    if number <= 0:
+        raise InvalidArgument(f"{variable} is {text!r}; set it to a positive number.")
+    return number
