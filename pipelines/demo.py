@@ -1,0 +1,73 @@
+"""Demo: load a tree, query one of its images, and draw the top 20."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines import load, query
+from utilities.backbones import DEFAULT_BACKBONE
+from utilities.drawn_images import draw_tree
+from utilities.embedder import load_embedder
+from utilities.errors import WeightsUnavailable
+from utilities.image_files import find_images
+from utilities.settings import Settings
+
+#: Everything the demo writes lies here.
+OUTPUT = Path("demo")
+
+
+def run(
+    images: Path | None = None,
+    picture: Path | None = None,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str = "imagenet",
+    settings: Settings | None = None,
+) -> tuple[load.LoadSummary, query.QueryResult, str]:
+    """Load images, query one, and draw its neighbours into `demo/top20.png`.
+
+    Args:
+        images: a tree; by default one is drawn into `demo/images`.
+        picture: the query; by default an image of the tree.
+        backbone: a key of `utilities.backbones.BACKBONES`.
+        weights: `"imagenet"`, `"random"`, or a weights file's path. Where the download of `"imagenet"` fails, the demo,
+            and only the demo, goes on with `"random"`.
+        settings: limits; from the environment by default. The database is always the embedded one under `demo`.
+
+    Returns:
+        The load's summary, the query's result, and a note on the weights that is empty if they are as asked.
+    """
+    settings = replace(settings or Settings.load(), home=OUTPUT / "data", milvus_uri=None)
+    weights, note = _available(backbone, weights, settings)
+    if images is None:
+        images = OUTPUT / "images"
+        draw_tree(images)
+    picture = picture or images / _typical(find_images(images))
+    # A demo starts from nothing each time, but keeps its exported networks, which take a while.
+    shutil.rmtree(settings.home / "milvus.db", ignore_errors=True)
+    settings.id_map_path("demo").unlink(missing_ok=True)
+    summary = load.run(images, collection="demo", backbone=backbone, weights=weights, settings=settings)
+    result = query.run(
+        [str(picture)], collection="demo", plot=OUTPUT / "top20.png", note=note.replace(": ", ":\n"), settings=settings
+    )[0]
+    return summary, result, note
+
+
+def _available(backbone: str, weights: str, settings: Settings) -> tuple[str, str]:
+    try:
+        load_embedder(backbone, weights, settings)
+    except WeightsUnavailable as error:
+        if weights != "imagenet":
+            raise
+        print(f"lookalike: {error}", file=sys.stderr)
+        weights = "random"
+    if weights == "random":
+        return "random", "UNTRAINED network: sees colour and texture only"
+    return weights, ""
+
+
+def _typical(paths: list[str]) -> str:
+    """An image from two thirds down the list: some category in the middle, not the first file of all."""
+    return paths[2 * len(paths) // 3]

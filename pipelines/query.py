@@ -1,0 +1,82 @@
+"""Query: pictures answer with their nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.milvus_utilities import connect, list_collections
+from utilities.settings import Settings
+from utilities.similar_images import Match, plot_matches, similar_images_each
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """A query and its matches, nearest first."""
+
+    query: str
+    matches: list[Match]
+    #: The picture of them, if one was asked for.
+    plot: Path | None
+
+
+def run(
+    queries: Sequence[str],
+    *,
+    collection: str | None = None,
+    top_k: int = 20,
+    filter: str = "",
+    plot: Path | None = None,
+    note: str = "",
+    settings: Settings | None = None,
+) -> list[QueryResult]:
+    """Search a collection for each of several pictures.
+
+    Args:
+        queries: paths or URLs.
+        collection: its name; may be left out where there is only one.
+        top_k: matches for each, 1 to 16,384.
+        filter: a Milvus expression that the matches satisfy.
+        plot: where to draw the matches; with several queries the file's name is numbered from 1.
+        note: a line to draw below the query.
+        settings: limits and places; from the environment by default.
+
+    Raises:
+        InvalidArgument: a call that cannot work.
+        ImageError: a query that cannot be read.
+        DatabaseError: Milvus failed.
+    """
+    settings = settings or Settings.load()
+    if plot is not None:
+        _check_plot(plot)
+    client = connect(settings=settings)
+    name = collection or _only_collection(list_collections(client), settings)
+    found = similar_images_each(queries, name, top_k, filter=filter, client=client, settings=settings)
+    results = []
+    for number, (query, matches) in enumerate(zip(queries, found, strict=True), start=1):
+        file = plot.with_stem(f"{plot.stem}-{number}") if plot is not None and len(queries) > 1 else plot
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            plot_matches(query, matches, note=note, settings=settings).savefig(file)
+        results.append(QueryResult(query, matches, file))
+    return results
+
+
+def _check_plot(plot: Path) -> None:
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if plot.suffix.lstrip(".").lower() not in known:
+        raise InvalidArgument(f"--plot {str(plot)!r} has no known extension; end it in one of {', '.join(known)}.")
+
+
+def _only_collection(names: Sequence[str], settings: Settings) -> str:
+    if not names:
+        raise CollectionNotFound(
+            f"There is no collection in {settings.database_uri} yet; `lookalike load DIR` makes the first."
+        )
+    if len(names) > 1:
+        raise InvalidArgument(f"There are several collections; say --collection with one of {', '.join(names)}.")
+    return names[0]
