@@ -43,9 +43,9 @@ def main() -> None:
     """Entry point: run the command, and turn an error into a sentence and an exit status."""
     messages = logging.StreamHandler()  # standard error
     messages.setFormatter(logging.Formatter("lookalike: %(message)s"))
-    logger = logging.getLogger("utilities")
-    logger.addHandler(messages)
-    logger.setLevel(logging.INFO)
+    for name in ("utilities", "pipelines"):
+        logging.getLogger(name).addHandler(messages)
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         app()
     except LookalikeError as error:
@@ -231,7 +231,7 @@ def demo(
     summary, result, note = pipeline.run(images, query, backbone, weights, context.obj)
     _print_summary(summary)
     if note:
-        print(f"NOTE: {note}.")
+        print(f"NOTE: {note}")
     _print_result(result)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 from pipelines import load, query
 from utilities.backbones import DEFAULT_BACKBONE
 from utilities.drawn_images import draw_tree
-from utilities.embedder import load_embedder
+from utilities.embedder import UNTRAINED, load_embedder
 from utilities.errors import WeightsUnavailable
 from utilities.image_files import find_images
 from utilities.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 #: Everything the demo writes lies here.
 OUTPUT = Path("demo")
+#: Its neighbours show what similarity means: first the shape, then the next shape, whatever the colour.
+DRAWN_QUERY = "triangle/triangle_10.jpg"
 
 
 def run(
@@ -44,13 +49,20 @@ def run(
     if images is None:
         images = OUTPUT / "images"
         draw_tree(images)
-    picture = picture or images / _typical(find_images(images))
+        picture = picture or images / DRAWN_QUERY
+    elif picture is None:
+        found = find_images(images)
+        picture = images / found[len(found) // 2]
     # A demo starts from nothing each time, but keeps its exported networks, which take a while.
     shutil.rmtree(settings.home / "milvus.db", ignore_errors=True)
     settings.id_map_path("demo").unlink(missing_ok=True)
     summary = load.run(images, collection="demo", backbone=backbone, weights=weights, settings=settings)
     result = query.run(
-        [str(picture)], collection="demo", plot=OUTPUT / "top20.png", note=note.replace(": ", ":\n"), settings=settings
+        [str(picture)],
+        collection="demo",
+        plot=OUTPUT / "top20.png",
+        note="\n".join(textwrap.wrap(note, 40)),
+        settings=settings,
     )[0]
     return summary, result, note
 
@@ -61,13 +73,6 @@ def _available(backbone: str, weights: str, settings: Settings) -> tuple[str, st
     except WeightsUnavailable as error:
         if weights != "imagenet":
             raise
-        print(f"lookalike: {error}", file=sys.stderr)
+        logger.warning("%s This demo goes on with random weights.", error)
         weights = "random"
-    if weights == "random":
-        return "random", "UNTRAINED network: sees colour and texture only"
-    return weights, ""
-
-
-def _typical(paths: list[str]) -> str:
-    """An image from two thirds down the list: some category in the middle, not the first file of all."""
-    return paths[2 * len(paths) // 3]
+    return weights, UNTRAINED if weights == "random" else ""

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utilities.backbones import DEFAULT_BACKBONE
 from utilities.embedder import Embedder, load_embedder

@@ -52,5 +52,5 @@ def download(url: str, settings: Settings) -> bytes:
     except httpx.HTTPStatusError as error:
         raise DownloadFailed(f"{url} answered {error.response.status_code} {error.response.reason_phrase}.") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise DownloadFailed(f"{url} could not be fetched: {error}.") from error
+        raise DownloadFailed(f"{url} could not be fetched: {str(error).rstrip('.')}.") from error
     return bytes(body)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What must be said of every result of an embedder with random weights.
+UNTRAINED = "the network is untrained (--weights random): results see colour and texture only"
 #: Images that go through the network together.
 BATCH_SIZE = 32
 
@@ -89,6 +91,8 @@ def load_embedder(
     settings = settings or Settings.load()
     backbone = backbone.lower()
     source = _source(backbone, weights)
+    if weights == "random":
+        logger.warning("NOTE: %s.", UNTRAINED)
     for about_path in sorted(settings.networks.glob("*/about.json")):
         about = json.loads(about_path.read_text())
         if about["source"] == source:
@@ -112,6 +116,8 @@ def embedder_of(fingerprint: Fingerprint, weights: str, settings: Settings | Non
     settings = settings or Settings.load()
     network = settings.networks / fingerprint.name
     if network.is_dir():
+        if weights == "random":
+            logger.warning("NOTE: %s.", UNTRAINED)
         return _open_network(network, fingerprint)
     embedder = load_embedder(fingerprint.backbone, weights, settings)
     if not fingerprint.matches(embedder.fingerprint):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utilities.embedder import BATCH_SIZE, Embedder, embed_in_batches, load_embedder
 from utilities.errors import ImageError, UnreadableImage

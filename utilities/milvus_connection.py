@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from pymilvus import MilvusClient, MilvusException
+from pymilvus.exceptions import ConnectionConfigException
 
 from utilities.errors import DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
 from utilities.settings import Settings
@@ -32,11 +34,19 @@ def connect(uri: str | None = None, token: str | None = None, settings: Settings
         DatabaseError: the server refuses, or the embedded database cannot be opened.
     """
     settings = settings or Settings.load(milvus_uri=uri, milvus_token=token)
+    _bypass_proxies_for_this_machine()
     uri = uri or settings.database_uri
     token = token or settings.milvus_token or ""
     if "://" in uri:
         return _connect_to_server(uri, token)
     return _open_embedded(Path(uri))
+
+
+def _bypass_proxies_for_this_machine() -> None:
+    """Keep gRPC, by which even the embedded database is reached, from asking a company's proxy for 127.0.0.1."""
+    others = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if "127.0.0.1" not in others:
+        os.environ["no_grpc_proxy"] = ",".join(filter(None, [others, "127.0.0.1", "localhost"]))
 
 
 def _connect_to_server(uri: str, token: str) -> MilvusClient:
@@ -59,8 +69,10 @@ def _open_embedded(path: Path) -> MilvusClient:
         return MilvusClient(str(path))
     except OSError as error:
         raise DatabaseError(f"The embedded database {path} cannot be opened: {error.strerror}.") from error
-    except MilvusException as error:
+    except ConnectionConfigException as error:
         raise _why_not_embedded(path) from error
+    except MilvusException as error:
+        raise DatabaseError(f"The embedded database {path} did not start: {error.message}.") from error
 
 
 def _why_not_embedded(path: Path) -> DatabaseError:

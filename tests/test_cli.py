@@ -1,0 +1,232 @@
+"""The command as a person types it: output, messages, exit status."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from utilities.milvus_utilities import connect
+from utilities.settings import Settings
+
+Lookalike = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def load(lookalike: Lookalike, colour_tree: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Load the colour tree with the untrained MobileNetV2."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return lookalike("load", colour_tree, "--backbone", "mobilenetv2", "--weights", "random", *arguments)
+
+    return run
+
+
+def message(result: subprocess.CompletedProcess[str], exit_status: int) -> str:
+    """The one sentence of a call that failed; nothing on standard output, and no traceback."""
+    assert (result.returncode, result.stdout) == (exit_status, ""), result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("lookalike: ") and "NOTE: " not in line]
+    assert len(lines) == 1, result.stderr
+    return lines[0].removeprefix("lookalike: ")
+
+
+def test_load_then_query_then_the_rest(
+    lookalike: Lookalike, load: Lookalike, colour_tree: Path, settings: Settings, tmp_path: Path
+) -> None:
+    loaded = load()
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.splitlines() == [
+        "15 found: 15 inserted, 0 unchanged, 0 failed; colours holds 15 items",
+        f"ids and paths: {settings.id_map_path('colours')}",
+    ]
+    assert "15/15" in loaded.stderr
+
+    again = load("--json")
+    summary = json.loads(again.stdout)
+    assert (summary["found"], summary["inserted"], summary["unchanged"]) == (15, 0, 15)
+
+    plot = tmp_path / "plots" / "top.png"
+    query = lookalike("query", colour_tree / "red/red_0.png", "--top-k", "3", "--plot", plot)
+    assert query.returncode == 0, query.stderr
+    lines = query.stdout.splitlines()
+    assert lines[2].split() == ["rank", "similarity", "path"]
+    assert lines[3].split() == ["1", "1.0000", "red/red_0.png"]
+    assert lines[-1] == f"plot: {plot}"
+    assert len(lines) == 7
+    with Image.open(plot) as image:
+        assert image.format == "PNG"
+
+    two = lookalike(
+        *("query", colour_tree / "red/red_0.png", colour_tree / "blue/blue_0.png", "--json", "--plot", plot),
+        *("--filter", 'label == "green"'),
+    )
+    first, second = (json.loads(line) for line in two.stdout.splitlines())
+    assert first["query"] == str(colour_tree / "red/red_0.png")
+    assert [match["rank"] for match in first["matches"]] == [1, 2, 3]
+    assert {match["label"] for match in second["matches"]} == {"green"}
+    assert set(first["matches"][0]) == {"rank", "id", "path", "file", "label", "width", "height", "similarity"}
+    assert Path(first["matches"][0]["file"]).is_file()
+    assert sorted(file.name for file in plot.parent.iterdir()) == ["top-1.png", "top-2.png", "top.png"]
+
+    assert lookalike("collections").stdout.splitlines()[1].split() == ["colours", "15", "mobilenetv2", str(colour_tree)]
+    info = json.loads(lookalike("info", "colours", "--json").stdout)
+    assert (info["items"], info["id_map_rows"], info["dimension"]) == (15, 15, 1280)
+    assert "weights         random" in lookalike("info", "colours").stdout
+
+    written = settings.id_map_path("colours").read_bytes()
+    exported = lookalike("export", "colours", "--output", tmp_path / "ids.csv")
+    assert exported.stdout == f"15 rows written to {tmp_path / 'ids.csv'}\n"
+    assert (tmp_path / "ids.csv").read_bytes() == written
+
+    deleted = lookalike("delete", "colours", "red/red_0.png", colour_tree / "red/red_1.png")
+    assert deleted.stdout == "2 items deleted from colours\n"
+    assert lookalike("delete", "colours", "--filter", 'label == "blue"').stdout == "3 items deleted from colours\n"
+    with settings.id_map_path("colours").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 10
+    assert json.loads(lookalike("collections", "--json").stdout)[0]["items"] == 10
+    assert "no 'rde.png'; nothing was deleted" in message(lookalike("delete", "colours", "rde.png"), 2)
+
+    assert "Nothing was removed" in message(lookalike("drop", "colours"), 2)
+    assert lookalike("drop", "colours", "--yes").stdout == "colours removed (10 items)\n"
+    assert not settings.id_map_path("colours").exists()
+    assert "There is no collection yet" in lookalike("collections").stdout
+
+
+def test_query_does_not_import_tensorflow(load: Lookalike, colour_tree: Path, settings: Settings) -> None:
+    assert load().returncode == 0
+    script = (
+        "import sys; from pipelines import cli; sys.argv = ['lookalike', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        "finally: print(sorted({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "--home", settings.home, "query", colour_tree / "red/red_0.png"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "red/red_0.png" in result.stdout
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from pipelines import cli; sys.argv = ['lookalike', '--help']\n"
+        "try: cli.main()\n"
+        "finally: print(sorted({'tensorflow', 'keras', 'pymilvus', 'pandas', 'numpy', 'openvino'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_load_with_bad_files_is_done_unless_strict(load: Lookalike, colour_tree: Path, settings: Settings) -> None:
+    (colour_tree / "red/broken.jpg").write_bytes(b"no image")
+    result = load()
+    assert result.returncode == 0
+    assert "16 found: 15 inserted, 0 unchanged, 1 failed" in result.stdout
+    assert f"what failed and why: {settings.failures_path('colours')}" in result.stdout
+    assert load("--strict").returncode == 1
+
+
+def test_a_load_of_nothing_but_bad_files_failed(lookalike: Lookalike, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_bytes(b"x")
+    result = lookalike("load", tmp_path / "bad", "--backbone", "mobilenetv2", "--weights", "random")
+    assert result.returncode == 1
+    assert "1 found: 0 inserted, 0 unchanged, 1 failed" in result.stdout
+
+
+def test_calls_that_are_wrong(lookalike: Lookalike, load: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
+    image = colour_tree / "red/red_0.png"
+    assert "There is no directory" in message(lookalike("load", tmp_path / "nothing"), 2)
+    assert "is a file; give the folder" in message(lookalike("load", image), 2)
+    (tmp_path / "empty").mkdir()
+    assert "No image lies in" in message(lookalike("load", tmp_path / "empty"), 1)
+    assert "no backbone 'resnet51'" in message(lookalike("load", colour_tree, "--backbone", "resnet51"), 2)
+    assert "no weights file 'w.h5'" in message(lookalike("load", colour_tree, "--weights", "w.h5"), 2)
+    assert "is no name for a collection" in message(load("--collection", "a b"), 2)
+    assert "no metric 'hamming'" in message(load("--metric", "hamming"), 2)
+    assert "There is no collection in" in message(lookalike("query", image), 2)
+    assert load().returncode == 0
+    assert "no collection 'shapes'; there are: colours" in message(
+        lookalike("query", image, "--collection", "shapes"), 2
+    )
+    assert "top_k is 0" in message(lookalike("query", image, "--top-k", "0"), 2)
+    assert "top_k is 16385" in message(lookalike("query", image, "--top-k", "16385"), 2)
+    assert "filter 'label =' cannot be applied" in message(lookalike("query", image, "--filter", "label ="), 2)
+    assert "has no known extension" in message(lookalike("query", image, "--plot", tmp_path / "a.xyz"), 2)
+    assert "There is no file" in message(lookalike("query", tmp_path / "nothing.jpg"), 1)
+    (tmp_path / "text.jpg").write_text("text")
+    assert "is not an image" in message(lookalike("query", tmp_path / "text.jpg"), 1)
+    assert "could not be fetched" in message(lookalike("query", "http://127.0.0.1:1/a.jpg"), 1)
+    assert "either paths or --filter" in message(lookalike("delete", "colours"), 2)
+    assert "LOOKALIKE_MAX_IMAGE_PIXELS is 'x'" in message(lookalike("collections", LOOKALIKE_MAX_IMAGE_PIXELS="x"), 2)
+    no_server = message(lookalike("collections", MILVUS_URI="http://127.0.0.1:1"), 1)
+    assert "No Milvus server answers at http://127.0.0.1:1; start one with `docker compose up -d`" in no_server
+    assert load("--collection", "more").returncode == 0
+    assert "several collections; say --collection with one of colours, more" in message(lookalike("query", image), 2)
+    assert lookalike("query").returncode == 2
+    assert lookalike("fly").returncode == 2
+
+
+def test_limits_are_settable(load: Lookalike, lookalike: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
+    assert load().returncode == 0
+    Image.new("1", (2000, 1000)).save(tmp_path / "bomb.png")
+    limited = lookalike("query", tmp_path / "bomb.png", LOOKALIKE_MAX_IMAGE_PIXELS="1000000")
+    assert "2,000,000 pixels, more than the limit of 1,000,000" in message(limited, 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        accepted: list[object] = []  # keeps the connection open
+        accept = threading.Thread(target=lambda: accepted.append(silent.accept()), daemon=True)
+        accept.start()
+        slow = lookalike("query", f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg", LOOKALIKE_DOWNLOAD_TIMEOUT="0.5")
+        accept.join()
+    assert "did not deliver within 0.5 seconds" in message(slow, 1)
+
+
+def test_a_database_that_another_process_holds(lookalike: Lookalike, settings: Settings) -> None:
+    client = connect(settings=settings)
+    try:
+        assert "open in another process" in message(lookalike("collections"), 1)
+    finally:
+        client.close()
+
+
+def test_a_home_that_cannot_be_written(lookalike: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = lookalike("collections", LOOKALIKE_HOME=str(tmp_path / "file"))
+    assert "cannot be opened" in message(result, 1)
+
+
+def test_a_network_that_is_gone_is_built_again_from_the_noted_weights(
+    load: Lookalike, lookalike: Lookalike, colour_tree: Path, settings: Settings, networks: Path
+) -> None:
+    assert load().returncode == 0
+    settings.networks.unlink()
+    query = lookalike("query", colour_tree / "red/red_0.png", "--top-k", "1")
+    assert query.stdout.splitlines()[-1].split() == ["1", "1.0000", "red/red_0.png"]
+    assert "Building mobilenetv2" in query.stderr
+    shutil.rmtree(settings.networks)
+
+
+def test_a_download_that_fails(lookalike: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
+    result = lookalike(
+        *("load", colour_tree, "--backbone", "vgg16"),
+        https_proxy="http://127.0.0.1:1",
+        KERAS_HOME=str(tmp_path / "keras"),
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "The ImageNet weights of vgg16 could not be downloaded" in result.stderr
+    assert "--weights random" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list((tmp_path / "keras" / "models").iterdir()) == []

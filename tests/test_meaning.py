@@ -1,0 +1,92 @@
+"""Real images and real weights: neighbours share the query's label as often as the reference figures say.
+
+Needs the environment variable LOOKALIKE_TEST_DATA; see `test_data` in conftest.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines import load
+from utilities.milvus_utilities import connect, count_items, describe_collection, nearest_neighbours, stored_items
+from utilities.settings import Settings
+
+WEIGHTS = "weights/mobilenetv2_imagenet_notop.weights.h5"
+
+
+@pytest.fixture(scope="module")
+def caltech(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home with Caltech 101 loaded by MobileNetV2 with its ImageNet weights."""
+    settings = Settings(home=tmp_path_factory.mktemp("caltech"))
+    summary = load.run(
+        test_data / "data/caltech101",
+        backbone="mobilenetv2",
+        weights=str(test_data / WEIGHTS),
+        settings=settings,
+        progress=False,
+    )
+    assert (summary.found, summary.inserted, summary.failed, summary.items) == (3969, 3969, 0, 3969)
+    return settings
+
+
+def vectors(settings: Settings) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.float32]]:
+    client = connect(settings=settings)
+    field = describe_collection(client, "caltech101").vector_field
+    rows = [row for page in stored_items(client, "caltech101", fields=["id", "label", field]) for row in page]
+    return (
+        np.array([row["id"] for row in rows]),
+        np.array([row["label"] for row in rows]),
+        np.array([row[field] for row in rows], np.float32),
+    )
+
+
+def test_leave_one_out_precision_at_20(caltech: Settings) -> None:
+    ids, labels, embeddings = vectors(caltech)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    client = connect(settings=caltech)
+    precisions = []
+    for start in range(0, len(ids), 500):
+        found = nearest_neighbours(client, "caltech101", embeddings[start : start + 500], top_k=21)
+        for own, label, rows in zip(ids[start:], labels[start:], found, strict=False):
+            others = [row["label"] for row in rows if row["id"] != own][:20]
+            precisions.append(np.mean([other == label for other in others]))
+    assert len(precisions) == 3969
+    # The reference, exact search over embeddings of the same weights, is 0.7195.
+    assert np.mean(precisions) == pytest.approx(0.7195, abs=0.0045)
+
+
+def test_the_id_map_and_milvus_agree(caltech: Settings, test_data: Path) -> None:
+    with caltech.id_map_path("caltech101").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == count_items(connect(settings=caltech), "caltech101") == 3969
+    assert {int(row["id"]) for row in rows} == set(vectors(caltech)[0])
+    assert all((test_data / "data/caltech101" / row["path"]).is_file() for row in rows)
+
+
+def test_a_server_gives_the_same_top_20(caltech: Settings, test_data: Path, milvus_server: str) -> None:
+    on_server = replace(caltech, milvus_uri=milvus_server)
+    summary = load.run(
+        test_data / "data/caltech101",
+        backbone="mobilenetv2",
+        weights=str(test_data / WEIGHTS),
+        settings=on_server,
+        progress=False,
+    )
+    assert summary.items == 3969
+    _, _, embeddings = vectors(caltech)
+    queries = embeddings[np.random.default_rng(0).choice(len(embeddings), 100, replace=False)]
+    ids = [
+        [{row["id"] for row in rows} for rows in nearest_neighbours(connect(settings=each), "caltech101", queries)]
+        for each in (caltech, on_server)
+    ]
+    shared = [len(lite & server) for lite, server in zip(*ids, strict=True)]
+    assert np.mean(shared) >= 19
+    client = connect(settings=on_server)
+    client.drop_collection("caltech101")
+    client.close()
