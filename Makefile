@@ -20,11 +20,11 @@ $(READY): requirements.txt pyproject.toml
 		|| { echo "Lookalike needs Python 3.10 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(TEST_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 demo: $(READY) ## Load images, query one, draw demo/top20.png (IMAGES=DIR QUERY=FILE BACKBONE=NAME WEIGHTS=FILE)

@@ -42,7 +42,7 @@ def run() -> str:
     ratio = statistics.median(each / other for each, other in zip(whole, bare, strict=True))
     return (
         f"## A load against the bare network\n\n"
-        f"{BACKBONE}, {count} drawn JPEGs of about 300 × 240, Milvus Lite, medians of {ROUNDS}.\n\n"
+        f"{BACKBONE}, {count} drawn JPEGs of about 300 by 240 pixels, Milvus Lite, medians of {ROUNDS}.\n\n"
         "| what | images a second | ratio |\n|---|---:|---:|\n"
         f"| the bare network, pixels in memory | {statistics.median(bare):.1f} | 1.00 |\n"
         f"| a whole load: find, decode, embed, insert, id map, flush | {statistics.median(whole):.1f} | {ratio:.2f} |"
