@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -162,21 +161,22 @@ def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
 def _export(backbone: str, weights: str | os.PathLike[str], source: str, settings: Settings) -> Fingerprint:
     """Build a network, write it to `settings.networks / fingerprint.name`, and return its fingerprint."""
     logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
-    _import_openvino()
+    openvino = _import_openvino()
     row = backbone_named(backbone)
     model, weights_digest = build_network(backbone, weights)
     fingerprint = Fingerprint(backbone, weights_digest, row.preprocessing, row.dimension)
     settings.networks.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=settings.networks, prefix=".unfinished-"))
-    try:
-        model.export(str(unfinished / "network.xml"), format="openvino", verbose=False)
+    finished = settings.networks / fingerprint.name
+    with tempfile.TemporaryDirectory(dir=settings.networks, prefix=".unfinished-") as folder:
+        saved_model, unfinished = Path(folder) / "saved_model", Path(folder) / "network"
+        # Keras's own export to OpenVINO fails on Python 3.13; by way of a SavedModel it works on every version.
+        model.export(str(saved_model), format="tf_saved_model", verbose=False)
+        unfinished.mkdir()
+        openvino.save_model(openvino.convert_model(saved_model), unfinished / "network.xml", compress_to_fp16=False)
         about = {"fingerprint": json.loads(fingerprint.to_json()), "source": source}
         (unfinished / "about.json").write_text(json.dumps(about, indent=2) + "\n")
-        finished = settings.networks / fingerprint.name
         if not finished.exists():  # Another process, or another file with the same weights, may have come first.
             unfinished.rename(finished)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return fingerprint
 
 
