@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from utilities.download import is_url
 from utilities.errors import InvalidArgument, LookalikeError
+from utilities.items import printable
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 
 if TYPE_CHECKING:
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
     from pipelines.query import QueryResult
+    from utilities.collection_info import CollectionInfo
+    from utilities.similar_images import Match
 
 app = typer.Typer(
     name="lookalike",
@@ -35,8 +39,8 @@ app = typer.Typer(
 
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Backbone = Annotated[str, typer.Option(help="The network: a name of keras.applications in lower case.")]
-Weights = Annotated[str, typer.Option(help="imagenet (downloaded once), random (untrained), or a .h5 or .keras file.")]
+BACKBONE = "The network: a name of keras.applications in lower case."
+WEIGHTS = "imagenet (downloaded once), random (untrained), or a .h5 or .keras file."
 
 
 def main() -> None:
@@ -91,23 +95,34 @@ def load(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="The tree of images.")],
     collection: Annotated[Optional[str], typer.Option(help="Its name. [default: made from the directory's]")] = None,
-    backbone: Backbone = "resnet50",
-    weights: Weights = "imagenet",
+    backbone: Annotated[
+        Optional[str], typer.Option(help=f"{BACKBONE} [default: the collection's own, else resnet50]")
+    ] = None,
+    weights: Annotated[
+        Optional[str], typer.Option(help=f"{WEIGHTS} [default: the collection's own, else imagenet]")
+    ] = None,
     extension: Annotated[Optional[str], typer.Option(help="Take only files with this extension.")] = None,
-    metric: Annotated[str, typer.Option(help="How vectors compare: cosine, l2 or ip.")] = "cosine",
-    strict: Annotated[bool, typer.Option(help="Exit with 1 if any image could not be read.")] = False,
+    metric: Annotated[
+        Optional[str],
+        typer.Option(help="How vectors compare: cosine, l2 or ip. [default: the collection's, else cosine]"),
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove the items whose files are gone.")] = False,
+    moved: Annotated[bool, typer.Option("--moved", help="The collection's tree lies in this directory now.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image could not be read.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put every image of a directory tree into a collection. Images that are there and unchanged are passed over."""
     from pipelines import load as pipeline
 
     summary = pipeline.run(
-        directory,
+        directory.expanduser(),
         collection=collection,
         backbone=backbone,
-        weights=weights,
+        weights=weights and _expanded(weights),
         extension=extension,
         metric=metric,
+        prune=prune,
+        moved=moved,
         settings=context.obj,
     )
     _print_json(asdict(summary)) if as_json else _print_summary(summary)
@@ -119,19 +134,29 @@ def load(
 @app.command()
 def query(
     context: typer.Context,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures to search with: files or URLs.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures to search with: files or URLs.")],
     collection: Annotated[
         Optional[str], typer.Option(help="Where to search; may be left out if there is only one.")
     ] = None,
-    top_k: Annotated[int, typer.Option(help="How many neighbours.")] = 20,
+    top_k: Annotated[int, typer.Option(help="How many neighbours, up to 16384.")] = 20,
     filter: Annotated[str, typer.Option(help="Only these: a Milvus expression such as 'label == \"cup\"'.")] = "",
-    plot: Annotated[Optional[Path], typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg).")] = None,
+    plot: Annotated[
+        Optional[Path],
+        typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several pictures, numbered."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the images that look most like a picture."""
     from pipelines import query as pipeline
 
-    results = pipeline.run(images, collection=collection, top_k=top_k, filter=filter, plot=plot, settings=context.obj)
+    results = pipeline.run(
+        [each if is_url(each) else _expanded(each) for each in images],
+        collection=collection,
+        top_k=top_k,
+        filter=filter,
+        plot=plot,
+        settings=context.obj,
+    )
     for result in results:
         _print_json(_result_as_json(result)) if as_json else _print_result(result)
 
@@ -141,16 +166,13 @@ def collections(context: typer.Context, as_json: AsJson = False) -> None:
     """List the collections."""
     from pipelines import manage
 
-    states = manage.collections(context.obj)
+    found = manage.collections(context.obj)
     if as_json:
-        _print_json([_state_as_json(state) for state in states])
-    elif not states:
-        print("There is no collection yet; `lookalike load DIR` makes one.")
+        _print_json([{**_info_as_json(info), "items": items} for info, items in found])
+    elif not found:
+        print(f"There is no collection in {context.obj.database} yet; `lookalike load DIR` makes the first.")
     else:
-        rows = [
-            [state.info.name, f"{state.items:,}", state.info.fingerprint.backbone, str(state.info.root or "-")]
-            for state in states
-        ]
+        rows = [[info.name, f"{items:,}", info.fingerprint.backbone, str(info.root or "-")] for info, items in found]
         _print_table(["collection", "items", "backbone", "root"], rows, right={1})
 
 
@@ -166,11 +188,8 @@ def info(context: typer.Context, collection: Collection, as_json: AsJson = False
     for name, value in _state_as_json(state).items():
         print(f"{name.replace('_', ' '):<15} {'-' if value is None else value}")
     if state.items != state.id_map_rows:
-        print(
-            f"lookalike: the id map has {state.id_map_rows:,} rows for {state.items:,} items; "
-            f"`lookalike export {collection}` writes it anew.",
-            file=sys.stderr,
-        )
+        rows = "cannot be read" if state.id_map_rows is None else f"has {state.id_map_rows:,} rows"
+        print(f"lookalike: the id map {rows}; `lookalike export {collection}` writes it anew.", file=sys.stderr)
 
 
 @app.command()
@@ -183,7 +202,7 @@ def export(
     from pipelines import manage
 
     path, rows = manage.export(collection, output, context.obj)
-    print(f"{rows:,} rows written to {path}")
+    print(f"{_count(rows, 'row')} written to {path}")
 
 
 @app.command()
@@ -195,24 +214,26 @@ def drop(
     """Remove a collection with its id map. The images themselves are not touched."""
     from pipelines import manage
 
-    state = manage.info(collection, context.obj)
-    if not yes and not _confirmed(f"Remove the collection {collection!r} with its {state.items:,} items?"):
+    items = _count(manage.info(collection, context.obj).items, "item")
+    if not yes and not _confirmed(f"Remove the collection {collection!r} with its {items}?"):
         raise InvalidArgument(f"Nothing was removed; `lookalike drop {collection} --yes` does not ask.")
     manage.drop(collection, context.obj)
-    print(f"{collection} removed ({state.items:,} items)")
+    print(f"{collection} removed ({items})")
 
 
 @app.command()
 def delete(
     context: typer.Context,
     collection: Collection,
-    paths: Annotated[Optional[list[str]], typer.Argument(metavar="[PATH...]", help="Items to remove.")] = None,
+    paths: Annotated[Optional[list[str]], typer.Argument(metavar="PATH", help="Items to remove.")] = None,
     filter: Annotated[str, typer.Option(help="Remove whatever satisfies a Milvus expression.")] = "",
 ) -> None:
     """Remove items from a collection. The images are not touched; loading their tree again inserts them again."""
     from pipelines import manage
 
-    print(f"{manage.delete(collection, paths or (), filter, context.obj):,} items deleted from {collection}")
+    paths = [_expanded(path) for path in paths or ()]
+    deleted = manage.delete(collection, paths, filter, context.obj)
+    print(f"{_count(deleted, 'item')} deleted from {collection}")
 
 
 @app.command()
@@ -222,17 +243,24 @@ def demo(
     query: Annotated[
         Optional[Path], typer.Option(help="The picture to search with. [default: one of the tree]")
     ] = None,
-    backbone: Backbone = "resnet50",
-    weights: Weights = "imagenet",
+    backbone: Annotated[str, typer.Option(help=BACKBONE)] = "resnet50",
+    weights: Annotated[str, typer.Option(help=WEIGHTS)] = "imagenet",
 ) -> None:
-    """Load a small tree, query it, and draw the top 20 into demo/top20.png."""
+    """Load a small tree, query it, and draw the top 20 into ./demo/top20.png; all it writes lies in ./demo."""
     from pipelines import demo as pipeline
 
-    summary, result, note = pipeline.run(images, query, backbone, weights, context.obj)
+    summary, result, note = pipeline.run(
+        images and images.expanduser(), query and query.expanduser(), backbone, _expanded(weights), context.obj
+    )
     _print_summary(summary)
     if note:
         print(f"NOTE: {note}")
     _print_result(result)
+
+
+def _expanded(path: str) -> str:
+    """A path whose `~` the shell left alone."""
+    return str(Path(path).expanduser())
 
 
 def _confirmed(question: str) -> bool:
@@ -242,20 +270,34 @@ def _confirmed(question: str) -> bool:
 def _print_summary(summary: LoadSummary) -> None:
     print(
         f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, "
-        f"{summary.failed:,} failed; {summary.collection} holds {summary.items:,} items"
+        f"{summary.failed:,} failed; {summary.collection} holds {_count(summary.items, 'item')}"
     )
+    if summary.vanished:
+        fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
+        print(f"gone since an earlier load: {_count(summary.vanished, 'file')}, whose items {fate}")
     print(f"ids and paths: {summary.id_map}")
     if summary.failures:
         print(f"what failed and why: {summary.failures}")
 
 
 def _print_result(result: QueryResult) -> None:
-    print(f"\nquery: {result.query}")
-    by_distance = bool(result.matches) and result.matches[0].distance is not None
-    rows = [[str(match.rank), f"{match.score:.4f}", match.path] for match in result.matches]
+    print(f"\nquery: {printable(result.query)}")
+    if not result.matches:
+        print("no match")
+        return
+    by_distance = result.matches[0].distance is not None
+    rows = [[str(match.rank), f"{match.score:.4f}", _shown(match)] for match in result.matches]
     _print_table(["rank", "distance" if by_distance else "similarity", "path"], rows, right={0, 1})
     if result.plot:
         print(f"plot: {result.plot}")
+
+
+def _shown(match: Match) -> str:
+    return printable(match.path) + ("" if match.file.exists() else "  (the file is gone)")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _print_table(header: list[str], rows: list[list[str]], right: set[int]) -> None:
@@ -274,17 +316,23 @@ def _result_as_json(result: QueryResult) -> dict[str, Any]:
 
 
 def _state_as_json(state: CollectionState) -> dict[str, Any]:
-    fingerprint = state.info.fingerprint
     return {
-        "collection": state.info.name,
+        **_info_as_json(state.info),
         "items": state.items,
-        "root": state.info.root,
         "id_map": state.id_map,
         "id_map_rows": state.id_map_rows,
-        "metric": state.info.metric,
+    }
+
+
+def _info_as_json(info: CollectionInfo) -> dict[str, Any]:
+    fingerprint = info.fingerprint
+    return {
+        "collection": info.name,
+        "root": info.root,
+        "metric": info.metric,
         "backbone": fingerprint.backbone,
         "dimension": fingerprint.dimension,
-        "weights": state.info.weights,
+        "weights": fingerprint.weights,
         "weights_digest": fingerprint.weights_digest,
         "preprocessing": fingerprint.preprocessing,
     }

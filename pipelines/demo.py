@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from utilities.backbones import DEFAULT_BACKBONE
 from utilities.drawn_images import draw_tree
 from utilities.embedder import UNTRAINED, load_embedder
 from utilities.errors import WeightsUnavailable
-from utilities.image_files import find_images
+from utilities.image_files import find_images, open_image
+from utilities.milvus_utilities import connect, drop_collection, list_collections
 from utilities.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,11 @@ def run(
     elif picture is None:
         found = find_images(images)
         picture = images / found[len(found) // 2]
-    # A demo starts from nothing each time, but keeps its exported networks, which take a while.
-    shutil.rmtree(settings.home / "milvus.db", ignore_errors=True)
-    settings.id_map_path("demo").unlink(missing_ok=True)
+    open_image(picture, settings)  # Better now than after the load.
+    # A demo starts from nothing each time.
+    client = connect(settings=settings)
+    if "demo" in list_collections(client):
+        drop_collection(client, "demo")
     summary = load.run(images, collection="demo", backbone=backbone, weights=weights, settings=settings)
     result = query.run(
         [str(picture)],

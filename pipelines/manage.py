@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from utilities.collection_info import CollectionInfo
-from utilities.errors import InvalidArgument
+from utilities.errors import IdMapError, InvalidArgument
 from utilities.id_map import IdMap
-from utilities.items import ITEM_FIELDS, item_id
 from utilities.milvus_utilities import (
     connect,
     count_items,
@@ -21,6 +18,7 @@ from utilities.milvus_utilities import (
     describe_collection,
     drop_collection,
     list_collections,
+    read_items,
     stored_items,
 )
 from utilities.settings import Settings
@@ -36,27 +34,27 @@ class CollectionState:
     info: CollectionInfo
     items: int
     id_map: Path
-    #: Rows of the id map; it should have as many as the collection has items.
-    id_map_rows: int
+    #: Rows of the id map; it should have as many as the collection has items. None if it cannot be read.
+    id_map_rows: int | None
 
 
-def collections(settings: Settings | None = None) -> list[CollectionState]:
-    """The state of every collection, sorted by name."""
-    settings = settings or Settings.load()
-    client = connect(settings=settings)
-    return [_state(client, name, settings) for name in list_collections(client)]
+def collections(settings: Settings | None = None) -> list[tuple[CollectionInfo, int]]:
+    """Every collection and how many items it holds, sorted by name."""
+    client = connect(settings=settings or Settings.load())
+    return [(describe_collection(client, name), count_items(client, name)) for name in list_collections(client)]
 
 
 def info(collection: str, settings: Settings | None = None) -> CollectionState:
     """The state of one collection."""
     settings = settings or Settings.load()
-    return _state(connect(settings=settings), collection, settings)
-
-
-def _state(client: MilvusClient, name: str, settings: Settings) -> CollectionState:
-    id_map = IdMap(settings.id_map_path(name))
-    described = describe_collection(client, name)
-    return CollectionState(described, count_items(client, name), id_map.path, len(id_map.read()))
+    client = connect(settings=settings)
+    described = describe_collection(client, collection)
+    id_map = IdMap(settings.id_map_path(collection))
+    try:
+        rows = len(id_map.read())
+    except IdMapError:
+        rows = None
+    return CollectionState(described, count_items(client, collection), id_map.path, rows)
 
 
 def export(collection: str, output: Path | None = None, settings: Settings | None = None) -> tuple[Path, int]:
@@ -73,17 +71,21 @@ def export(collection: str, output: Path | None = None, settings: Settings | Non
     settings = settings or Settings.load()
     client = connect(settings=settings)
     describe_collection(client, collection)
-    rows = [row for page in stored_items(client, collection) for row in page]
+    if output is not None and output.is_dir():
+        raise InvalidArgument(f"{str(output)!r} is a directory; give the name of the file to write.")
+    items = read_items(client, collection)
     id_map = IdMap(output or settings.id_map_path(collection))
-    id_map.write(pd.DataFrame(rows, columns=list(ITEM_FIELDS)))
-    return id_map.path, len(rows)
+    id_map.write(items)
+    return id_map.path, len(items)
 
 
 def drop(collection: str, settings: Settings | None = None) -> None:
     """Remove a collection with its id map and its list of failures. The images themselves are not touched."""
     settings = settings or Settings.load()
-    drop_collection(connect(settings=settings), collection)
+    client = connect(settings=settings)
+    describe_collection(client, collection)
     IdMap(settings.id_map_path(collection)).delete()
+    drop_collection(client, collection)
     settings.failures_path(collection).unlink(missing_ok=True)
 
 
@@ -92,7 +94,7 @@ def delete(collection: str, paths: Sequence[str] = (), filter: str = "", setting
 
     Args:
         collection: its name.
-        paths: as the matches show them, relative to the root; or paths of the files themselves.
+        paths: as the matches show them, relative to the root; a path that is none of these is taken as a file's own.
         filter: a Milvus expression; whatever satisfies it is removed.
         settings: limits and places; from the environment by default.
 
@@ -111,21 +113,27 @@ def delete(collection: str, paths: Sequence[str] = (), filter: str = "", setting
         ids = [row["id"] for page in stored_items(client, collection, filter, ["id"]) for row in page]
     else:
         ids = _ids_of(client, described, paths)
-    delete_items(client, collection, ids)
+    # The id map first, so that it never names an item that Milvus does not hold.
     IdMap(settings.id_map_path(collection)).remove(ids)
+    delete_items(client, collection, ids)
     return len(ids)
 
 
 def _ids_of(client: MilvusClient, info: CollectionInfo, paths: Sequence[str]) -> list[int]:
-    """Ids of paths, all of which must be there: a misspelt path must not pass for a deleted one."""
-    candidates = {path: [item_id(path), item_id(_relative_to_root(info, path))] for path in paths}
-    wanted = sorted({id_ for ids in candidates.values() for id_ in ids})
-    there = {row["id"] for page in stored_items(client, info.name, f"id in {wanted}", ["id"]) for row in page}
-    for path, ids in candidates.items():
-        if not there.intersection(ids):
+    """Ids of the items at some paths, all of which must be there: a misspelt path must not pass for a deleted one."""
+    items = read_items(client, info.name)
+    ids: list[int] = []
+    for path in paths:
+        found = items["id"][items["path"] == path]
+        if found.empty:
+            found = items["id"][items["path"] == _relative_to_root(info, path)]
+        if found.empty:
             raise InvalidArgument(f"The collection {info.name!r} holds no {path!r}; nothing was deleted.")
-    return sorted(there)
+        ids += found.tolist()
+    return ids
 
 
 def _relative_to_root(info: CollectionInfo, path: str) -> str:
-    return Path(os.path.relpath(Path(path).resolve(), info.root)).as_posix() if info.root else path
+    # Only the folder is freed of links: a link that was loaded is an item of its own.
+    file = Path(path).parent.resolve() / Path(path).name
+    return Path(os.path.relpath(file, info.root)).as_posix() if info.root else path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.image_files import ImageSource, open_image
 from utilities.milvus_utilities import connect, list_collections
 from utilities.settings import Settings
 from utilities.similar_images import Match, plot_matches, similar_images_each
@@ -53,13 +54,15 @@ def run(
         _check_plot(plot)
     client = connect(settings=settings)
     name = collection or _only_collection(list_collections(client), settings)
-    found = similar_images_each(queries, name, top_k, filter=filter, client=client, settings=settings)
+    # What is drawn is opened once, whole; otherwise a large JPEG need not be decoded in full.
+    images: list[ImageSource] = [open_image(each, settings) for each in queries] if plot else list(queries)
+    found = similar_images_each(images, name, top_k, filter=filter, client=client, settings=settings)
     results = []
-    for number, (query, matches) in enumerate(zip(queries, found, strict=True), start=1):
+    for number, (query, image, matches) in enumerate(zip(queries, images, found, strict=True), start=1):
         file = plot.with_stem(f"{plot.stem}-{number}") if plot is not None and len(queries) > 1 else plot
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            plot_matches(query, matches, note=note, settings=settings).savefig(file)
+            plot_matches(image, matches, name=query, note=note, settings=settings).savefig(file)
         results.append(QueryResult(query, matches, file))
     return results
 
@@ -75,7 +78,8 @@ def _check_plot(plot: Path) -> None:
 def _only_collection(names: Sequence[str], settings: Settings) -> str:
     if not names:
         raise CollectionNotFound(
-            f"There is no collection in {settings.database_uri} yet; `lookalike load DIR` makes the first."
+            f"There is no collection in {settings.database} yet; `lookalike load DIR` makes the first, and "
+            "LOOKALIKE_HOME or --home leads to those made elsewhere."
         )
     if len(names) > 1:
         raise InvalidArgument(f"There are several collections; say --collection with one of {', '.join(names)}.")

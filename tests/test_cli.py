@@ -99,7 +99,7 @@ def test_load_then_query_then_the_rest(
     assert "Nothing was removed" in message(lookalike("drop", "colours"), 2)
     assert lookalike("drop", "colours", "--yes").stdout == "colours removed (10 items)\n"
     assert not settings.id_map_path("colours").exists()
-    assert "There is no collection yet" in lookalike("collections").stdout
+    assert "There is no collection in" in lookalike("collections").stdout
 
 
 def test_query_does_not_import_tensorflow(load: Lookalike, colour_tree: Path, settings: Settings) -> None:
@@ -161,8 +161,8 @@ def test_calls_that_are_wrong(lookalike: Lookalike, load: Lookalike, colour_tree
     assert "no collection 'shapes'; there are: colours" in message(
         lookalike("query", image, "--collection", "shapes"), 2
     )
-    assert "top_k is 0" in message(lookalike("query", image, "--top-k", "0"), 2)
-    assert "top_k is 16385" in message(lookalike("query", image, "--top-k", "16385"), 2)
+    assert "top-k of 0" in message(lookalike("query", image, "--top-k", "0"), 2)
+    assert "top-k of 16385" in message(lookalike("query", image, "--top-k", "16385"), 2)
     assert "filter 'label =' cannot be applied" in message(lookalike("query", image, "--filter", "label ="), 2)
     assert "has no known extension" in message(lookalike("query", image, "--plot", tmp_path / "a.xyz"), 2)
     assert "There is no file" in message(lookalike("query", tmp_path / "nothing.jpg"), 1)

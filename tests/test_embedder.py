@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from tests.test_backbones import pixels
 from utilities.backbones import build_network
 from utilities.embedder import BATCH_SIZE, embed_in_batches, embedder_of, load_embedder
-from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.errors import EmbedderMismatch, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
 from utilities.settings import Settings
 
@@ -55,34 +58,72 @@ def test_the_same_weights_from_another_file_are_the_same_embedder(settings: Sett
     network, _ = build_network("mobilenetv2", "random")
     inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     inner.save_weights(str(tmp_path / "copy.weights.h5"))
-    copy = load_embedder("mobilenetv2", tmp_path / "copy.weights.h5", settings)
+    file = tmp_path / "copy.weights.h5"
+    copy = load_embedder("mobilenetv2", file, settings)
     assert copy.fingerprint == load_embedder("mobilenetv2", "random", settings).fingerprint
+    assert copy.fingerprint.weights == str(file)
     assert len(list(settings.networks.glob("*/about.json"))) == 1
+    with pytest.MonkeyPatch.context() as patch:  # The second time the file is known, and nothing is built.
+        patch.setattr("utilities.embedder.build_network", lambda *_: pytest.fail("built again"))
+        assert load_embedder("mobilenetv2", file, settings).fingerprint == copy.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["network.bin", "about.json"])
+def test_a_damaged_network_is_exported_again(settings: Settings, tmp_path: Path, damage: str) -> None:
+    home = Settings(home=tmp_path)
+    shutil.copytree(settings.networks, home.networks)
+    (directory,) = home.networks.iterdir()
+    (directory / damage).write_bytes(b"{")
+    embedder = load_embedder("mobilenetv2", "random", home)
+    assert embedder.embed(pixels(224, 1)).shape == (1, 1280)
+    assert [path.name for path in home.networks.iterdir()] == [directory.name]
+    assert json.loads((directory / "about.json").read_text())
+
+
+def test_many_threads_may_share_an_embedder(settings: Settings) -> None:
+    embedder = load_embedder("mobilenetv2", "random", settings)
+    images = pixels(224, 4)
+    expected = [embedder.embed(images[each : each + 1]) for each in range(4)]
+    wrong: list[object] = []
+
+    def embed(each: int) -> None:
+        try:
+            for _ in range(20):
+                np.testing.assert_allclose(embedder.embed(images[each : each + 1]), expected[each], atol=1e-6)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=embed, args=[each]) for each in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_nothing_unfinished_is_left_or_taken(settings: Settings) -> None:
     assert [path.name for path in settings.networks.iterdir() if path.name.startswith(".")] == []
     about = json.loads(next(settings.networks.glob("*/about.json")).read_text())
-    assert about["source"] == "mobilenetv2, squashed to 224x224 bilinearly, tf, random"
+    assert "mobilenetv2, squashed to 224x224 bilinearly, tf, random" in about["sources"]
 
 
 def test_a_collections_embedder_is_found_by_its_fingerprint(settings: Settings, tmp_path: Path) -> None:
-    fingerprint = load_embedder("mobilenetv2", "random", settings).fingerprint
+    fingerprint = replace(load_embedder("mobilenetv2", "random", settings).fingerprint, weights="/gone.weights.h5")
     # Found although the weights file is gone: the exported network is enough.
-    assert embedder_of(fingerprint, "/gone.weights.h5", settings).fingerprint == fingerprint
-    with pytest.raises(InvalidArgument, match="no weights file"):
-        embedder_of(fingerprint, "/gone.weights.h5", Settings(home=tmp_path))
+    assert embedder_of(fingerprint, settings).fingerprint == fingerprint
+    with pytest.raises(WeightsUnavailable, match=r"'/gone\.weights\.h5'; that file is gone, .* Put either back"):
+        embedder_of(fingerprint, Settings(home=tmp_path))
 
 
 def test_other_weights_than_the_collections_are_refused(settings: Settings) -> None:
-    other = Fingerprint("mobilenetv2", "f" * 32, "squashed to 224x224 bilinearly, tf", 1280)
+    other = Fingerprint("mobilenetv2", "f" * 32, "squashed to 224x224 bilinearly, tf", 1280, weights="random")
     with pytest.raises(EmbedderMismatch, match="embedded by mobilenetv2, 1280 dimensions, weights ffffffff, but"):
-        embedder_of(other, "random", settings)
+        embedder_of(other, settings)
 
 
 def test_a_collection_that_knows_no_digest_takes_the_weights_it_names(settings: Settings) -> None:
-    unstated = Fingerprint("mobilenetv2", "", "squashed to 224x224 bilinearly, tf", 1280)
-    assert embedder_of(unstated, "random", settings).fingerprint.weights_digest
+    unstated = Fingerprint("mobilenetv2", "", "squashed to 224x224 bilinearly, tf", 1280, weights="random")
+    assert embedder_of(unstated, settings).fingerprint.weights_digest
 
 
 @pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1])

@@ -25,12 +25,21 @@ def rows(id_map: IdMap) -> list[tuple[object, ...]]:
 
 
 def as_row(item: Item) -> tuple[object, ...]:
-    return (item.id, item.path, item.label, item.width, item.height, item.file_size, item.file_mtime_ns)
+    return (item.id, item.path, item.part, item.label, item.width, item.height, item.file_size, item.file_mtime_ns)
 
 
 def test_no_file_is_an_empty_map(id_map: IdMap) -> None:
     assert id_map.read().empty
-    assert list(id_map.read().columns) == ["id", "path", "label", "width", "height", "file_size", "file_mtime_ns"]
+    assert list(id_map.read().columns) == [
+        "id",
+        "path",
+        "part",
+        "label",
+        "width",
+        "height",
+        "file_size",
+        "file_mtime_ns",
+    ]
     id_map.compact()
     id_map.remove([1])
     assert not id_map.path.exists()
@@ -38,7 +47,9 @@ def test_no_file_is_an_empty_map(id_map: IdMap) -> None:
 
 def test_what_was_appended_is_read(id_map: IdMap) -> None:
     # Folders called NA or null, commas, quotes and line breaks are names like any other; 19 digits keep their last.
-    items = [item(path) for path in ("NA/1.jpg", "null/2.jpg", 'a,"b"/é 3.jpg', "line\nbreak/4.jpg", "5.jpg")]
+    items = [
+        item(path) for path in ("NA/1.jpg", "null/2.jpg", 'a,"b"/é 3.jpg', "line\nbreak/4.jpg", "a\rb.jpg", "5.jpg")
+    ]
     id_map.append(items[:2])
     id_map.append(items[2:])
     assert rows(id_map) == [as_row(each) for each in items]
@@ -50,9 +61,9 @@ def test_the_last_row_of_an_id_holds_and_compact_sorts(id_map: IdMap) -> None:
     assert rows(id_map) == [as_row(item("a.jpg")), as_row(item("b.jpg", size=9))]
     id_map.compact()
     assert id_map.path.read_text().splitlines() == [
-        "id,path,label,width,height,file_size,file_mtime_ns",
-        f"{item('a.jpg').id},a.jpg,root,3,2,1,1700000000123456789",
-        f"{item('b.jpg').id},b.jpg,root,3,2,9,1700000000123456789",
+        '"id","path","part","label","width","height","file_size","file_mtime_ns"',
+        f'{item("a.jpg").id},"a.jpg","","root",3,2,1,1700000000123456789',
+        f'{item("b.jpg").id},"b.jpg","","root",3,2,9,1700000000123456789',
     ]
 
 
@@ -71,6 +82,25 @@ def test_remove(id_map: IdMap) -> None:
     id_map.append([item("a.jpg"), item("b.jpg")])
     id_map.remove([item("a.jpg").id, 12345])
     assert rows(id_map) == [as_row(item("b.jpg"))]
+
+
+def test_holds(id_map: IdMap) -> None:
+    id_map.append([item("a.jpg"), item("b.jpg")])
+    rows = id_map.read()
+    assert id_map.holds(rows.iloc[::-1])
+    assert not id_map.holds(rows.iloc[:1])
+    assert not id_map.holds(rows.assign(file_size=9))
+
+
+def test_reading_changes_nothing_while_another_process_writes(id_map: IdMap) -> None:
+    id_map.append([item("a.jpg")])
+    with id_map.path.open("ab") as writer:
+        writer.write(b'77,"half a ro')
+        writer.flush()
+        id_map.path.chmod(0o444)
+        assert len(id_map.read()) == 1
+        writer.write(b'w","","l",1,1,1,1\n')
+    assert list(id_map.read()["path"]) == ["a.jpg", "half a row"]
 
 
 @pytest.mark.parametrize("kept", [1, 5, 30, 50])
@@ -95,7 +125,11 @@ def test_a_torn_header_is_written_anew(id_map: IdMap) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["name,age\nAnna,3\n", "id,path,label,width,height,file_size,file_mtime_ns\nx,a.jpg,l,1,1,1,1\n", "a\n1,2,3\n"],
+    [
+        "name,age\nAnna,3\n",
+        "id,path,part,label,width,height,file_size,file_mtime_ns\nx,a.jpg,,l,1,1,1,1\n",
+        "a\n1,2,3\n",
+    ],
 )
 def test_another_file_is_refused(id_map: IdMap, content: str) -> None:
     id_map.path.parent.mkdir()

@@ -36,17 +36,42 @@ def test_find_images_by_extension_in_any_case(tmp_path: Path) -> None:
     assert find_images(tmp_path, "JPEG") == find_images(tmp_path, ".jpeg") == ["a.jpeg", "b.JPEG"]
 
 
-def test_find_images_passes_over_hidden_files_links_out_and_loops(tmp_path: Path) -> None:
+def test_find_images_passes_over_hidden_files_and_links(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
-    for path in (root / "a.png", root / ".hidden.png", root / ".git/b.png", root / "sub/c.png", outside / "d.png"):
+    for path in (root / "b.png", root / ".hidden.png", root / ".git/b.png", root / "sub/c.png", outside / "d.png"):
         touch(path)
     (root / "link_out").symlink_to(outside)
     (root / "file_out.png").symlink_to(outside / "d.png")
     (root / "loop").symlink_to(root)
-    (root / "sub/again").symlink_to(root / "sub")
-    (root / "inside.png").symlink_to(root / "a.png")
+    (root / "a_link_that_sorts_first").symlink_to(root / "sub")
+    (root / "a.png").symlink_to(root / "b.png")
     (root / "broken.png").symlink_to(root / "nothing.png")
-    assert find_images(root) == ["a.png", "inside.png", "sub/c.png"]
+    (root / "self.png").symlink_to(root / "self.png")
+    (root / "folder.png").mkdir()
+    assert find_images(root) == ["b.png", "sub/c.png"]
+
+
+def test_find_images_follows_links_to_what_is_hidden_in_the_tree(tmp_path: Path) -> None:
+    # git-annex keeps every file so.
+    touch(tmp_path / ".git/annex/x.png")
+    touch(tmp_path / ".store/deep/y.png")
+    (tmp_path / "cat.png").symlink_to(tmp_path / ".git/annex/x.png")
+    (tmp_path / "folder").symlink_to(tmp_path / ".store")
+    (tmp_path / ".store/deep/loop").symlink_to(tmp_path / ".store")
+    assert find_images(tmp_path) == ["cat.png", "folder/deep/y.png"]
+
+
+def test_a_folder_that_may_not_be_listed_is_reported(forbidden_file: Path) -> None:
+    folder = forbidden_file.parent / "secret"
+    errors: list[OSError] = []
+    assert find_images(forbidden_file.parent, on_error=errors.append) == ["secret.png"]
+    assert [error.filename for error in errors] == [str(folder)]
+
+
+def test_only_types_that_pillow_opens_by_itself_are_images(tmp_path: Path) -> None:
+    for name in ("a.mpg", "b.h5", "c.eps", "d.wmf", "e.jpg", "f.webp", "g.tif", "h.gif", "i.bmp"):
+        touch(tmp_path / name)
+    assert find_images(tmp_path) == ["e.jpg", "f.webp", "g.tif", "h.gif", "i.bmp"]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +231,7 @@ def forbidden_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     file = folder / "secret.png"
     Image.new("RGB", (4, 4)).save(file)
     file.chmod(0)
+    (folder / "secret").mkdir(mode=0)
     if os.geteuid() != 0:
         yield file
         return
@@ -223,6 +249,17 @@ def forbidden_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_file_that_may_not_be_read(forbidden_file: Path) -> None:
     with pytest.raises(UnreadableImage, match="permission denied"):
         open_image(forbidden_file)
+
+
+def test_a_pil_image_that_turns_out_to_be_truncated() -> None:
+    whole = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), "JPEG")
+    with pytest.raises(UnreadableImage, match=r"The image given is damaged: .*truncated"):
+        open_image(Image.open(io.BytesIO(whole[: len(whole) // 2])))
+
+
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(UnreadableImage, match=r"cannot be read: File name too long\."):
+        open_image("x" * 5000 + ".jpg")
 
 
 def test_decompression_bombs_are_refused_below_and_above_pillows_own_limit(tmp_path: Path) -> None:

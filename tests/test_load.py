@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +15,20 @@ from pymilvus import MilvusClient
 
 from pipelines import load
 from tests.conftest import MeanColour
+from utilities.backbones import build_network
 from utilities.errors import EmbedderMismatch, InvalidArgument, NoImagesFound
 from utilities.fingerprint import Fingerprint
 from utilities.items import item_id
-from utilities.milvus_utilities import count_items, delete_items, drop_collection, stored_items
+from utilities.milvus_utilities import (
+    connect,
+    count_items,
+    delete_items,
+    describe_collection,
+    drop_collection,
+    stored_items,
+)
 from utilities.settings import Settings
+from utilities.similar_images import similar_images
 
 
 def run(tree: Path, settings: Settings, **arguments: object) -> load.LoadSummary:
@@ -81,19 +92,23 @@ def test_a_load_goes_on_past_bad_files_and_lists_them(
     assert not client_settings.failures_path("colours").exists()
 
 
-def test_what_milvus_or_the_id_map_lost_is_loaded_again(
+def test_what_milvus_or_the_id_map_lost_comes_back(
     client: MilvusClient, colour_tree: Path, client_settings: Settings
 ) -> None:
-    whole = run(colour_tree, client_settings).id_map.read_bytes()
+    id_map = run(colour_tree, client_settings).id_map
+    whole = id_map.read_bytes()
     delete_items(client, "colours", [item_id("red/red_0.png"), item_id("red/red_1.png")])
     assert counts(run(colour_tree, client_settings)) == (15, 2, 13, 0, 15)
-    lines = whole.splitlines(keepends=True)
-    client_settings.id_map_path("colours").write_bytes(b"".join(lines[:-4]))
-    assert counts(run(colour_tree, client_settings)) == (15, 4, 11, 0, 15)
-    assert client_settings.id_map_path("colours").read_bytes() == whole
+    # Milvus knows what the id map lost: nothing is embedded again.
+    id_map.write_bytes(b"".join(whole.splitlines(keepends=True)[:-4]))
+    assert counts(run(colour_tree, client_settings)) == (15, 0, 15, 0, 15)
+    assert id_map.read_bytes() == whole
+    id_map.unlink()
+    assert counts(run(colour_tree, client_settings)) == (15, 0, 15, 0, 15)
+    assert id_map.read_bytes() == whole
     drop_collection(client, "colours")
     assert counts(run(colour_tree, client_settings)) == (15, 15, 0, 0, 15)
-    assert client_settings.id_map_path("colours").read_bytes() == whole
+    assert id_map.read_bytes() == whole
 
 
 def test_a_load_that_dies_between_milvus_and_the_id_map_heals(
@@ -105,8 +120,107 @@ def test_a_load_that_dies_between_milvus_and_the_id_map_heals(
             run(colour_tree, client_settings)
     assert count_items(client, "colours") == 15
     summary = run(colour_tree, client_settings)
-    assert counts(summary) == (15, 15, 0, 0, 15)
+    assert counts(summary) == (15, 0, 15, 0, 15)
     assert len(pd.read_csv(summary.id_map)) == 15
+
+
+def test_one_home_with_two_databases(colour_tree: Path, settings: Settings) -> None:
+    """The id map is shared, but what is unchanged is for each database to say."""
+    one, two = (replace(settings, milvus_uri=str(settings.home / f"{name}.db")) for name in ("one", "two"))
+    picture = colour_tree / "red/red_0.png"
+    run(colour_tree, one)
+    Image.new("RGB", (20, 16), "lime").save(picture)
+    run(colour_tree, two)
+    assert counts(run(colour_tree, one)) == (15, 1, 14, 0, 15)
+    matches = similar_images(picture, "colours", 4, embedder=MeanColour(), settings=one)
+    assert "red/red_0.png" in {match.path for match in matches}
+
+
+def test_files_that_are_gone_are_counted_and_pruned_on_request(
+    client: MilvusClient, colour_tree: Path, client_settings: Settings
+) -> None:
+    run(colour_tree, client_settings)
+    (colour_tree / "red/red_0.png").rename(colour_tree / "red/renamed.png")
+    (colour_tree / "blue/blue_0.png").unlink()
+    summary = run(colour_tree, client_settings)
+    assert counts(summary) == (14, 1, 13, 0, 16)
+    assert (summary.vanished, summary.pruned) == (2, False)
+    summary = run(colour_tree, client_settings, prune=True)
+    assert counts(summary) == (14, 0, 14, 0, 14)
+    assert (summary.vanished, summary.pruned) == (2, True)
+    assert len(pd.read_csv(summary.id_map)) == 14
+    # What an extension leaves out is not gone.
+    Image.new("RGB", (3, 3)).save(colour_tree / "one.jpg")
+    assert run(colour_tree, client_settings, extension="jpg", prune=True).vanished == 0
+
+
+def test_extension(colour_tree: Path, settings: Settings) -> None:
+    Image.new("RGB", (3, 3)).save(colour_tree / "one.JPG")
+    assert counts(run(colour_tree, settings, extension="jpg")) == (1, 1, 0, 0, 1)
+
+
+def test_a_tree_that_has_moved(colour_tree: Path, settings: Settings) -> None:
+    run(colour_tree, settings)
+    moved = colour_tree.rename(colour_tree.parent / "elsewhere")
+    with pytest.raises(InvalidArgument, match="if the tree has moved there, say --moved"):
+        run(moved, settings, collection="colours")
+    assert counts(run(moved, settings, collection="colours", moved=True)) == (15, 0, 15, 0, 15)
+    match = similar_images(moved / "red/red_0.png", "colours", 1, embedder=MeanColour(), settings=settings)[0]
+    assert match.file.is_file()
+
+
+def test_a_folder_that_may_not_be_listed_counts_as_failed(colour_tree: Path, settings: Settings) -> None:
+    error = PermissionError(13, "Permission denied", str(colour_tree / "secret"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "find_images", lambda *_, on_error: [on_error(error), "red/red_0.png"][1:])
+        summary = run(colour_tree, settings)
+    assert counts(summary) == (2, 1, 0, 1, 1)
+    assert summary.failures is not None
+    assert "secret cannot be looked at: Permission denied" in summary.failures.read_text()
+
+
+def test_failures_are_listed_while_the_load_goes_on(
+    colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (colour_tree / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(load, "flush", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(colour_tree, settings)
+    assert "a.png" in settings.failures_path("colours").read_text()
+
+
+def test_a_second_load_takes_the_collections_own_network_and_metric(
+    colour_tree: Path, settings: Settings, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.home.mkdir()
+    settings.networks.symlink_to(networks)
+    first = load.run(
+        colour_tree, backbone="mobilenetv2", weights="random", metric="l2", settings=settings, progress=False
+    )
+    assert counts(first) == (15, 15, 0, 0, 15)
+    assert counts(load.run(colour_tree, settings=settings, progress=False)) == (15, 0, 15, 0, 15)
+    # Another network is refused before it is built.
+    monkeypatch.setattr("utilities.embedder.build_network", lambda *_: pytest.fail("built"))
+    with pytest.raises(EmbedderMismatch, match="vectors of vgg16, 512 dimensions cannot be compared"):
+        load.run(colour_tree, backbone="vgg16", settings=settings, progress=False)
+
+
+def test_weights_from_a_relative_path_are_noted_whole(
+    colour_tree: Path, settings: Settings, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    network, _ = build_network("mobilenetv2", "random")
+    inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
+    inner.save_weights(str(tmp_path / "mine.weights.h5"))
+    settings.home.mkdir()
+    shutil.copytree(networks, settings.networks)
+    monkeypatch.chdir(tmp_path)
+    summary = load.run(
+        colour_tree, backbone="mobilenetv2", weights="mine.weights.h5", settings=settings, progress=False
+    )
+    noted = describe_collection(connect(settings=settings), summary.collection).fingerprint
+    assert noted.weights == str(tmp_path / "mine.weights.h5")
 
 
 def test_another_embedder_another_tree_another_metric_are_refused(

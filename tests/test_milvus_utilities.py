@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
 from tests.conftest import MeanColour
-from utilities.collection_info import CollectionInfo
+from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.errors import (
     CollectionNotFound,
     DatabaseError,
@@ -37,6 +39,7 @@ from utilities.milvus_utilities import (
     insert_embeddings,
     insert_items,
     list_collections,
+    move_root,
     nearest_neighbours,
     stored_items,
 )
@@ -67,7 +70,7 @@ def items(count: int) -> list[Item]:
 def test_a_collection_says_what_it_is(client: MilvusClient) -> None:
     created = create(client)
     assert created == describe_collection(client, "things")
-    assert created == CollectionInfo("things", Path("/photos"), "COSINE", FINGERPRINT, "imagenet")
+    assert created == CollectionInfo("things", Path("/photos"), "COSINE", FINGERPRINT)
     assert list_collections(client) == ["things"]
 
 
@@ -187,7 +190,7 @@ def test_a_collection_of_somebody_else_is_left_alone(client: MilvusClient) -> No
 @pytest.mark.parametrize("top_k", [0, -1, 16_385])
 def test_top_k_out_of_range(client: MilvusClient, top_k: int) -> None:
     create(client)
-    with pytest.raises(InvalidArgument, match=f"top_k is {top_k}; Milvus returns from 1 to 16,384"):
+    with pytest.raises(InvalidArgument, match=f"A top-k of {top_k} cannot be had; Milvus returns from 1 to 16,384"):
         nearest_neighbours(client, "things", unit_vectors(1), top_k=top_k)
 
 
@@ -243,10 +246,49 @@ def test_insert_embeddings_writes_milvus_and_the_id_map(
     assert ids == [item_id("red/red_0.png"), item_id("blue/blue_1.png"), item_id("gone.png")]
     assert describe_collection(client, "colours").root == colour_tree
     rows = IdMap(settings.id_map_path("colours")).read()
-    assert list(rows["id"]) == ids
-    assert list(rows["width"]) == [20, 21, 0]
+    assert dict(zip(rows["id"], rows["width"], strict=True)) == dict(zip(ids, [20, 21, 0], strict=True))
+    again = insert_embeddings(client, "colours", np.eye(3), paths, settings=settings)
+    assert again == ids
+    assert len(settings.id_map_path("colours").read_text().splitlines()) == 4
     best = nearest_neighbours(client, "colours", np.eye(3)[1:2], top_k=1)[0][0]
     assert (best["path"], best["label"], best["width"]) == ("blue/blue_1.png", "blue", 21)
+
+
+def test_of_a_path_that_comes_twice_the_last_embedding_is_kept(client: MilvusClient, settings: Settings) -> None:
+    create_collection(client, "colours", dimension=3, fingerprint=MeanColour.fingerprint, root="/photos")
+    ids = insert_embeddings(client, "colours", np.eye(3), ["/photos/a", "/photos/b", "/photos/a"], settings=settings)
+    assert ids == [item_id("a"), item_id("b"), item_id("a")]
+    assert count_items(client, "colours") == 2
+    assert nearest_neighbours(client, "colours", np.eye(3)[2:], top_k=1)[0][0]["path"] == "a"
+
+
+def test_the_first_embedder_with_known_weights_settles_a_collection_that_knew_none(lite: MilvusClient) -> None:
+    create_collection(lite, "things", dimension=2048)
+    stated = [replace(unstated_fingerprint("resnet50"), weights_digest=digit * 32) for digit in "12"]
+    create_collection(lite, "things", dimension=2048, fingerprint=stated[0])
+    assert describe_collection(lite, "things").fingerprint == stated[0]
+    create_collection(lite, "things", dimension=2048)
+    with pytest.raises(EmbedderMismatch, match=r"weights 11111111; vectors of .*weights 22222222"):
+        create_collection(lite, "things", dimension=2048, fingerprint=stated[1])
+
+
+def test_a_refused_insert_leaves_the_root_open(lite: MilvusClient, settings: Settings) -> None:
+    create_collection(lite, "colours", dimension=3, fingerprint=MeanColour.fingerprint)
+    with pytest.raises(InvalidArgument, match="outside '/photos'"):
+        insert_embeddings(lite, "colours", np.eye(3)[:1], ["/elsewhere/a"], root="/photos", settings=settings)
+    assert describe_collection(lite, "colours").root is None
+    insert_embeddings(lite, "colours", np.eye(3)[:1], ["/elsewhere/a"], root="/elsewhere", settings=settings)
+    move_root(lite, describe_collection(lite, "colours"), "/moved")
+    assert describe_collection(lite, "colours").root == Path("/moved")
+
+
+def test_more_queries_than_one_message_takes(client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = create(client)
+    insert_items(client, info, items(30), unit_vectors(30))
+    monkeypatch.setattr("utilities.milvus_utilities.MESSAGE_BYTES", 7 * 4 * DIMENSION)
+    found = nearest_neighbours(client, info, unit_vectors(30), top_k=1)
+    assert [rows[0]["width"] for rows in found] == list(range(30))
+    assert nearest_neighbours(client, info, np.empty((0, DIMENSION))) == []
 
 
 def test_insert_embeddings_sees_relative_paths_from_the_working_directory(
@@ -310,9 +352,31 @@ def test_an_embedded_database_that_another_process_holds(settings: Settings) -> 
     connect(settings=settings).close()
 
 
-def test_an_address_that_is_none() -> None:
-    with pytest.raises(InvalidArgument, match=r"MILVUS_URI is 'milvus'; give http://HOST:PORT or the path of a \.db"):
-        connect("milvus")
+@pytest.mark.parametrize("uri", ["milvus", "foo://bar"])
+def test_an_address_that_is_none(uri: str) -> None:
+    with pytest.raises(InvalidArgument, match=rf"MILVUS_URI is '{uri}'; give http://HOST:PORT or the path of a \.db"):
+        connect(uri)
+
+
+def test_an_address_with_a_bad_port() -> None:
+    with pytest.raises(InvalidArgument, match="'http://localhost:notaport', which is no address"):
+        connect("http://localhost:notaport")
+
+
+def test_the_embedded_database_is_reached_past_a_proxy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        "import sys; from utilities.milvus_utilities import connect; print(connect(sys.argv[1]).list_collections())"
+    )
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy"), "http://127.0.0.1:1")
+    result = subprocess.run(
+        [sys.executable, "-c", script, settings.database_uri],
+        env={**os.environ, **proxies},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "[]\n"
 
 
 def test_an_embedded_database_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_refusals(colours: Path, embedder: MeanColour, settings: Settings, tmp_p
     query = colours / "red/red_0.png"
     with pytest.raises(CollectionNotFound, match="there are: colours"):
         similar_images(query, "shapes", embedder=embedder, settings=settings)
-    with pytest.raises(InvalidArgument, match="top_k is 0"):
+    with pytest.raises(InvalidArgument, match="top-k of 0"):
         similar_images(query, "colours", top_k=0, embedder=embedder, settings=settings)
     with pytest.raises(UnreadableImage, match="There is no file"):
         similar_images(tmp_path / "nothing.png", "colours", embedder=embedder, settings=settings)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,22 @@ def backbone_named(name: str) -> Backbone:
         raise InvalidArgument(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.") from None
 
 
+def check_weights(weights: str) -> None:
+    """Refuse what cannot be weights, before anything is built.
+
+    Raises:
+        InvalidArgument: neither `"imagenet"` nor `"random"` nor a file with an extension of weights.
+    """
+    if weights in ("imagenet", "random"):
+        return
+    if not weights.endswith(WEIGHTS_FILES):
+        raise InvalidArgument(
+            f"--weights {weights!r} is neither 'imagenet' nor 'random' nor a file that ends in .h5 or .keras."
+        )
+    if not Path(weights).is_file():
+        raise InvalidArgument(f"There is no weights file {weights!r}; --weights takes imagenet, random or a file.")
+
+
 def build_network(name: str, weights: str | os.PathLike[str] = "imagenet") -> tuple[keras.Model, str]:
     """Build a backbone with its preprocessing and its normalisation around it.
 
@@ -96,6 +113,7 @@ def build_network(name: str, weights: str | os.PathLike[str] = "imagenet") -> tu
         EmbedderMismatch: the file holds the weights of another network.
     """
     backbone = backbone_named(name)
+    check_weights(os.fspath(weights))
     keras = _import_keras()
     headless = _headless(keras, name, backbone, os.fspath(weights))
     size = backbone.input_size
@@ -138,12 +156,6 @@ def _headless(keras: Any, name: str, backbone: Backbone, weights: str) -> keras.
     if weights == "random":
         with _seeded(keras):
             return _construct(keras, backbone, None)
-    if not weights.endswith(WEIGHTS_FILES):
-        raise InvalidArgument(
-            f"--weights {weights!r} is neither 'imagenet' nor 'random' nor a file that ends in .h5 or .keras."
-        )
-    if not Path(weights).is_file():
-        raise InvalidArgument(f"There is no weights file {weights!r}.")
     try:
         if weights.endswith(".keras"):
             headless = _construct(keras, backbone, None)
@@ -151,12 +163,15 @@ def _headless(keras: Any, name: str, backbone: Backbone, weights: str) -> keras.
             arrays = keras.saving.load_model(weights, compile=False, safe_mode=True).get_weights()
             headless.set_weights(arrays[: len(headless.weights)])
             return headless
-        return _construct(keras, backbone, weights)
+        with warnings.catch_warnings():
+            # Keras warns of every layer that does not fit before it refuses them all.
+            warnings.simplefilter("ignore")
+            return _construct(keras, backbone, weights)
     except (OSError, KeyError) as error:
-        raise WeightsUnavailable(f"The weights file {weights!r} cannot be read: {_first_line(error)}") from error
+        raise WeightsUnavailable(f"The weights file {weights!r} cannot be read: {_first_line(error)}.") from error
     except (ValueError, TypeError) as error:
         raise EmbedderMismatch(
-            f"The weights in {weights!r} do not fit a headless {name}: {_first_line(error)}"
+            f"{weights!r} does not hold the weights of a headless {name}; give a file of that network, saved by Keras."
         ) from error
 
 
@@ -200,7 +215,7 @@ def _digest(model: keras.Model) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _import_keras() -> Any:

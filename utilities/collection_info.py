@@ -11,16 +11,17 @@ from pathlib import Path
 from utilities.backbones import DEFAULT_BACKBONE, backbone_named
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.fingerprint import Fingerprint
+from utilities.items import printable
 
 METRICS = ("COSINE", "L2", "IP")
-#: The Milvus property that holds the root; it may be settled after the collection was created.
-ROOT = "lookalike.root"
-_METRIC, _EMBEDDER, _WEIGHTS = "lookalike.metric", "lookalike.embedder", "lookalike.weights"
+_ROOT, _METRIC = "lookalike.root", "lookalike.metric"
+#: Followed by the name of the vector field that this embedder fills.
+_EMBEDDER = "lookalike.embedder."
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection's name and what must stay the same as long as it lives."""
+    """A collection's name and what must stay the same as long as it lives; only its root may move."""
 
     name: str
     #: Absolute directory, free of links, that its paths are relative to; None until the first items are inserted.
@@ -29,8 +30,6 @@ class CollectionInfo:
     metric: str
     #: What its vectors were made by.
     fingerprint: Fingerprint
-    #: Where the weights came from: `imagenet`, `random`, or a file's path.
-    weights: str
 
     @classmethod
     def checked(
@@ -40,48 +39,41 @@ class CollectionInfo:
         dimension: int,
         metric: str,
         fingerprint: Fingerprint | None,
-        weights: str,
         root: str | os.PathLike[str] | None,
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
         Raises:
-            InvalidArgument: a name or a metric that Milvus does not take, or a dimension that is not the embedder's.
+            InvalidArgument: a name, a metric or a root that Milvus does not take, or a dimension that is not the
+                embedder's.
         """
-        # Milvus Lite takes any name; a server takes these, and the name is a file's name too.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", name):
-            raise InvalidArgument(
-                f"{name!r} is no name for a collection; use letters, digits and underscores, not beginning with a "
-                "digit, at most 200."
-            )
+        check_name(name)
         if metric.upper() not in METRICS:
             raise InvalidArgument(f"There is no metric {metric!r}; choose one of {', '.join(METRICS).lower()}.")
-        row = backbone_named(DEFAULT_BACKBONE)
-        fingerprint = fingerprint or Fingerprint(DEFAULT_BACKBONE, "", row.preprocessing, row.dimension)
+        fingerprint = fingerprint or unstated_fingerprint(DEFAULT_BACKBONE)
         if dimension != fingerprint.dimension:
             raise InvalidArgument(
                 f"Vectors of {dimension} dimensions do not come from {fingerprint}; pass "
                 "fingerprint=embedder.fingerprint."
             )
-        return cls(name, Path(root).resolve() if root is not None else None, metric.upper(), fingerprint, weights)
+        resolved = Path(root).resolve() if root is not None else None
+        if resolved is not None and not _is_utf8(str(resolved)):
+            raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
+        return cls(name, resolved, metric.upper(), fingerprint)
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
         """The inverse of `properties`; None for a collection that Lookalike did not make."""
-        if _EMBEDDER not in properties:
+        fingerprint = next((text for key, text in properties.items() if key.startswith(_EMBEDDER)), None)
+        if fingerprint is None:
             return None
-        return cls(
-            name,
-            Path(properties[ROOT]) if ROOT in properties else None,
-            properties[_METRIC],
-            Fingerprint.from_json(properties[_EMBEDDER]),
-            properties[_WEIGHTS],
-        )
+        root = Path(properties[_ROOT]) if _ROOT in properties else None
+        return cls(name, root, properties[_METRIC], Fingerprint.from_json(fingerprint))
 
     def properties(self) -> dict[str, str]:
         """What Milvus is to remember."""
-        root = {ROOT: self.root.as_posix()} if self.root else {}
-        return {_METRIC: self.metric, _EMBEDDER: self.fingerprint.to_json(), _WEIGHTS: self.weights, **root}
+        properties = {_METRIC: self.metric, _EMBEDDER + self.vector_field: self.fingerprint.to_json()}
+        return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
 
     @property
     def vector_field(self) -> str:
@@ -108,5 +100,32 @@ class CollectionInfo:
         if self.root and other.root and self.root != other.root:
             raise InvalidArgument(
                 f"The collection {self.name!r} holds the tree {str(self.root)!r}, not {str(other.root)!r}; choose "
-                "another collection, or load the folder that holds both."
+                "another collection, or, if the tree has moved there, say --moved."
             )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a Milvus server would, although Milvus Lite takes any; the name is a file's name too.
+
+    Raises:
+        InvalidArgument: not letters, digits and underscores, a digit at the beginning, or more than 200.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", name):
+        raise InvalidArgument(
+            f"{name!r} is no name for a collection; use letters, digits and underscores, not beginning with a digit, "
+            "at most 200."
+        )
+
+
+def unstated_fingerprint(backbone: str) -> Fingerprint:
+    """The fingerprint of a backbone whose weights are not known."""
+    row = backbone_named(backbone)
+    return Fingerprint(backbone, "", row.preprocessing, row.dimension)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import queue
+import threading
 
 from utilities.errors import DownloadFailed, ImageTooLarge
 from utilities.settings import Settings
@@ -20,9 +21,28 @@ def download(url: str, settings: Settings) -> bytes:
         DownloadFailed: no answer within `settings.download_timeout_seconds`, or an answer other than success.
         ImageTooLarge: a body of more than `settings.download_max_bytes`.
     """
+    result: queue.Queue[bytes | Exception] = queue.Queue()
+
+    def fetch() -> None:
+        try:
+            result.put(_fetch(url, settings))
+        except Exception as error:
+            result.put(error)
+
+    # httpx limits each step of a request but not the whole, so the whole is waited for from outside.
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        outcome = result.get(timeout=settings.download_timeout_seconds)
+    except queue.Empty:
+        raise _too_slow(url, settings) from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _fetch(url: str, settings: Settings) -> bytes:
     import httpx
 
-    deadline = time.monotonic() + settings.download_timeout_seconds
     body = bytearray()
     try:
         with (
@@ -42,15 +62,17 @@ def download(url: str, settings: Settings) -> bytes:
                         f"{url} is larger than the limit of {settings.download_max_bytes:,} bytes; "
                         "set LOOKALIKE_DOWNLOAD_MAX_BYTES to allow more."
                     )
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the whole download took too long")
     except httpx.TimeoutException as error:
-        raise DownloadFailed(
-            f"{url} did not deliver within {settings.download_timeout_seconds:g} seconds; "
-            "set LOOKALIKE_DOWNLOAD_TIMEOUT to wait longer."
-        ) from error
+        raise _too_slow(url, settings) from error
     except httpx.HTTPStatusError as error:
         raise DownloadFailed(f"{url} answered {error.response.status_code} {error.response.reason_phrase}.") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise DownloadFailed(f"{url} could not be fetched: {str(error).rstrip('.')}.") from error
     return bytes(body)
+
+
+def _too_slow(url: str, settings: Settings) -> DownloadFailed:
+    return DownloadFailed(
+        f"{url} did not deliver within {settings.download_timeout_seconds:g} seconds; "
+        "set LOOKALIKE_DOWNLOAD_TIMEOUT to wait longer."
+    )

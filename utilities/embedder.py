@@ -11,15 +11,18 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from utilities.backbones import DEFAULT_BACKBONE, backbone_named, build_network
-from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.backbones import DEFAULT_BACKBONE, backbone_named, build_network, check_weights
+from utilities.errors import EmbedderMismatch, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
 from utilities.settings import Settings
 
@@ -55,23 +58,35 @@ class Embedder(Protocol):
 
 
 class OpenVINOEmbedder:
-    """An exported network, run by OpenVINO on the processor in 32-bit floating point."""
+    """An exported network, run by OpenVINO on the processor in 32-bit floating point; safe to use from many threads."""
 
     def __init__(self, network: Path, fingerprint: Fingerprint) -> None:
-        openvino = _import_openvino()
         self.fingerprint = fingerprint
-        self._compiled = openvino.Core().compile_model(
+        self._compiled, self._one_at_a_time = _compile(network)
+        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Embedder.embed`."""
+        # A compiled network has one request of its own, which two threads must not share.
+        with self._one_at_a_time:
+            embeddings: NDArray[np.float32] = self._compiled(pixels)[0]
+        return embeddings
+
+
+@functools.lru_cache(maxsize=4)
+def _compile(network: Path) -> tuple[Any, threading.Lock]:
+    """Compiled networks are kept, so that one query after another in a notebook does not load them again."""
+    compiled = (
+        _import_openvino()
+        .Core()
+        .compile_model(
             network,
             "CPU",
             # Unless told otherwise OpenVINO rounds to bfloat16 where the processor has it.
             {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
         )
-        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
-
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As `Embedder.embed`."""
-        embeddings: NDArray[np.float32] = self._compiled(pixels)[0]
-        return embeddings
+    )
+    return compiled, threading.Lock()
 
 
 def load_embedder(
@@ -91,21 +106,24 @@ def load_embedder(
     backbone = backbone.lower()
     source = _source(backbone, weights)
     if weights == "random":
-        logger.warning("NOTE: %s.", UNTRAINED)
-    for about_path in sorted(settings.networks.glob("*/about.json")):
-        about = json.loads(about_path.read_text())
-        if about["source"] == source:
-            return _open_network(about_path.parent, Fingerprint(**about["fingerprint"]))
-    fingerprint = _export(backbone, weights, source, settings)
-    return _open_network(settings.networks / fingerprint.name, fingerprint)
+        _note_untrained()
+    for directory in sorted(settings.networks.glob("[!.]*")):
+        about = _read_about(directory)
+        if about is not None and source in about["sources"]:
+            network = _open_network(directory, _stated(Fingerprint(**about["fingerprint"]), weights))
+            if network is not None:
+                return network
+    fingerprint = _stated(_export(backbone, weights, source, settings), weights)
+    network = _open_network(settings.networks / fingerprint.name, fingerprint)
+    assert network is not None, "a network that was just written can be opened"
+    return network
 
 
-def embedder_of(fingerprint: Fingerprint, weights: str, settings: Settings | None = None) -> Embedder:
+def embedder_of(fingerprint: Fingerprint, settings: Settings | None = None) -> Embedder:
     """The embedder that a collection was loaded with.
 
     Args:
-        fingerprint: the collection's.
-        weights: where the weights came from at the time, for a machine that has not exported the network yet.
+        fingerprint: the collection's. A network that was not exported here is built from the weights it names.
         settings: where exported networks lie; from the environment by default.
 
     Raises:
@@ -113,11 +131,17 @@ def embedder_of(fingerprint: Fingerprint, weights: str, settings: Settings | Non
         InvalidArgument, WeightsUnavailable: as `backbones.build_network` does.
     """
     settings = settings or Settings.load()
-    network = settings.networks / fingerprint.name
-    if network.is_dir():
+    weights = fingerprint.weights
+    network = _open_network(settings.networks / fingerprint.name, fingerprint)
+    if network is not None:
         if weights == "random":
-            logger.warning("NOTE: %s.", UNTRAINED)
-        return _open_network(network, fingerprint)
+            _note_untrained()
+        return network
+    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+        raise WeightsUnavailable(
+            f"The collection was embedded by {fingerprint} from {weights!r}; that file is gone, and so is the network "
+            f"that was exported to {settings.networks}. Put either back."
+        )
     embedder = load_embedder(fingerprint.backbone, weights, settings)
     if not fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
@@ -147,9 +171,8 @@ def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
     """Names backbone, preprocessing and the origin of the weights, without building the network."""
     row = backbone_named(backbone)
     origin = os.fspath(weights)
+    check_weights(origin)
     if origin not in ("imagenet", "random"):
-        if not Path(origin).is_file():
-            raise InvalidArgument(f"There is no weights file {origin!r}; --weights takes imagenet, random or a file.")
         with Path(origin).open("rb") as file:
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(1 << 20):
@@ -173,11 +196,39 @@ def _export(backbone: str, weights: str | os.PathLike[str], source: str, setting
         model.export(str(saved_model), format="tf_saved_model", verbose=False)
         unfinished.mkdir()
         openvino.save_model(openvino.convert_model(saved_model), unfinished / "network.xml", compress_to_fp16=False)
-        about = {"fingerprint": json.loads(fingerprint.to_json()), "source": source}
-        (unfinished / "about.json").write_text(json.dumps(about, indent=2) + "\n")
-        if not finished.exists():  # Another process, or another file with the same weights, may have come first.
+        _write_about(unfinished, fingerprint, [source])
+        try:
             unfinished.rename(finished)
+        except OSError:  # Another process, or another file with the same weights, came first.
+            about = _read_about(finished) or {"sources": []}
+            _write_about(finished, fingerprint, sorted({source, *about["sources"]}))
     return fingerprint
+
+
+def _write_about(directory: Path, fingerprint: Fingerprint, sources: list[str]) -> None:
+    """What an exported network is, and which weights it may be found by."""
+    about = {"fingerprint": json.loads(fingerprint.to_json()), "sources": sources}
+    (directory / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _read_about(directory: Path) -> dict[str, Any] | None:
+    try:
+        about: dict[str, Any] = json.loads((directory / "about.json").read_text())
+    except (OSError, ValueError):
+        return None  # not a network, or a damaged one
+    return about
+
+
+def _stated(fingerprint: Fingerprint, weights: str | os.PathLike[str]) -> Fingerprint:
+    """The fingerprint with the origin of the weights; a file's whole path, since a query may come from elsewhere."""
+    origin = os.fspath(weights)
+    return replace(fingerprint, weights=origin if origin in ("imagenet", "random") else str(Path(origin).resolve()))
+
+
+@functools.cache
+def _note_untrained() -> None:
+    """Say it loudly, once."""
+    logger.warning("NOTE: %s.", UNTRAINED)
 
 
 def _import_openvino() -> Any:
@@ -188,7 +239,13 @@ def _import_openvino() -> Any:
     return openvino
 
 
-@functools.lru_cache(maxsize=4)
-def _open_network(directory: Path, fingerprint: Fingerprint) -> OpenVINOEmbedder:
-    """Compiled networks are kept, so that one query after another in a notebook does not load them again."""
-    return OpenVINOEmbedder(directory / "network.xml", fingerprint)
+def _open_network(directory: Path, fingerprint: Fingerprint) -> OpenVINOEmbedder | None:
+    """An exported network; None if it was not exported. A damaged one is removed, to be exported again."""
+    if not directory.is_dir():
+        return None
+    try:
+        return OpenVINOEmbedder(directory / "network.xml", fingerprint)
+    except RuntimeError as error:
+        logger.warning("The exported network %s is damaged and will be made again: %s", directory, error)
+        shutil.rmtree(directory)
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,24 @@ class Fingerprint:
     dimension: int
     #: Hexadecimal BLAKE2b of the projection; empty without one.
     pca_digest: str = ""
+    #: Where the weights came from, `imagenet`, `random` or a file, for whoever has to fetch them again. No part of the
+    #: identity: the same weights may lie in two files.
+    weights: str = field(default="imagenet", compare=False)
 
     @property
     def name(self) -> str:
         """A file name that is different for different fingerprints, such as `resnet50-2048-0a1b2c3d4e5f6071`."""
-        digest = hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
+        # Fields at their defaults are left out, so that a field that is added one day does not rename every network.
+        identity = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+        stated = {name: value for name, value in identity.items() if value != ""}
+        digest = hashlib.blake2b(json.dumps(stated, sort_keys=True).encode(), digest_size=8).hexdigest()
         return f"{self.backbone}-{self.dimension}-{digest}"
 
     def matches(self, other: Fingerprint) -> bool:
         """Whether vectors may meet. A collection that was created without its embedder knows no digest of weights."""
-        mine, theirs = asdict(self), asdict(other)
-        if not (self.weights_digest and other.weights_digest):
-            mine["weights_digest"] = theirs["weights_digest"] = ""
-        return mine == theirs
+        if self.weights_digest and other.weights_digest:
+            return self == other
+        return replace(self, weights_digest="") == replace(other, weights_digest="")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,18 +22,27 @@ from utilities.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
 
 
-def find_images(root: str | os.PathLike[str], extension: str | None = None) -> list[str]:
-    """Paths of the images in a directory tree, told by their file names.
+def find_images(
+    root: str | os.PathLike[str],
+    extension: str | None = None,
+    on_error: Callable[[OSError], None] | None = None,
+) -> list[str]:
+    """Paths of the images in a directory tree, told by their file names' extensions.
 
-    Passed over are hidden files and folders, links that lead out of the tree, folders that were reached before by
-    another link, and whatever is not a regular file.
+    Passed over are hidden files and folders, whatever is not a regular file, and links, but for those that lead to
+    something hidden in the tree (git-annex keeps files so): a link out of the tree leaves it, and where any other link
+    leads is found without it.
 
     Args:
         root: a directory.
         extension: `"JPEG"` takes only `.jpeg` in any case; None takes every type that Pillow opens.
+        on_error: called with the error, whose `filename` says where, for each file or folder below `root` that cannot
+            be looked at; by default it is logged as a warning.
 
     Returns:
         POSIX paths relative to `root`, sorted, so that two runs agree.
@@ -50,7 +61,8 @@ def find_images(root: str | os.PathLike[str], extension: str | None = None) -> l
     except OSError as error:
         raise InvalidArgument(f"The directory {str(root)!r} cannot be listed: {error.strerror}.") from error
     wanted = {f".{extension.lower().lstrip('.')}"} if extension else openable_extensions()
-    paths = sorted(path for path in _walk(root) if PurePosixPath(path).suffix.lower() in wanted)
+    on_error = on_error or (lambda error: logger.warning("Left out: %s: %s.", error.filename, error.strerror))
+    paths = sorted(path for path in _walk(root, on_error) if PurePosixPath(path).suffix.lower() in wanted)
     if not paths:
         kind = f"file with the extension .{extension.lstrip('.')}" if extension else "image"
         raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it.")
@@ -58,33 +70,60 @@ def find_images(root: str | os.PathLike[str], extension: str | None = None) -> l
 
 
 def openable_extensions() -> set[str]:
-    """Extensions, with their dot and in lower case, of every type that Pillow can open."""
-    return {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    """Extensions, with their dot and in lower case, of every type of image that Pillow can open by itself."""
+    return {extension for extension, kind in Image.registered_extensions().items() if kind in _formats()}
 
 
-def _walk(root: Path) -> Iterator[str]:
+@functools.cache
+def _formats() -> frozenset[str]:
+    Image.init()
+    # Pillow knows these by name only, or, as for EPS, hands them to another program.
+    return frozenset(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+def _walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[str]:
     real_root = root.resolve()
-    seen = {real_root}
-    for directory, folders, files in os.walk(root, followlinks=True):
+    followed: set[Path] = set()
+    for directory, folders, files in os.walk(root, onerror=on_error, followlinks=True):
         here = Path(directory)
-        kept = []
-        for folder in sorted(folders):
-            real = (here / folder).resolve()
-            if folder.startswith(".") or real in seen or not real.is_relative_to(real_root):
-                continue
-            seen.add(real)
-            kept.append(folder)
-        folders[:] = kept
+        folders[:] = [name for name in folders if _is_wanted(here / name, real_root, followed, on_error)]
         for name in files:
-            file = here / name
-            if name.startswith(".") or not file.is_file():
-                continue
-            if file.is_symlink() and not file.resolve().is_relative_to(real_root):
-                continue
-            yield file.relative_to(root).as_posix()
+            if _is_wanted(here / name, real_root, set(), on_error) and _is_file(here / name, on_error):
+                yield (here / name).relative_to(root).as_posix()
 
 
-def open_image(source: ImageSource, settings: Settings | None = None) -> Image.Image:
+def _is_wanted(path: Path, real_root: Path, followed: set[Path], on_error: Callable[[OSError], None]) -> bool:
+    """Whether a file or folder belongs to the tree and is found by no other path; links to follow are noted."""
+    if path.name.startswith("."):
+        return False
+    try:
+        if not path.is_symlink():
+            return True
+        real = path.resolve(strict=True)
+    except FileNotFoundError:
+        return False  # a link to nothing
+    except OSError as error:
+        on_error(error)
+        return False
+    except RuntimeError:  # what Python before 3.13 makes of a link to itself
+        return False
+    if not real.is_relative_to(real_root) or real in followed:
+        return False
+    hidden = any(part.startswith(".") for part in real.relative_to(real_root).parts)
+    if hidden:
+        followed.add(real)
+    return hidden
+
+
+def _is_file(path: Path, on_error: Callable[[OSError], None]) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        on_error(error)
+        return False
+
+
+def open_image(source: ImageSource, settings: Settings | None = None, *, at_least: int | None = None) -> Image.Image:
     """Open an image as RGB, upright by its EXIF orientation.
 
     Transparency is laid on white, 16-bit channels are scaled to 8, and an animation gives its first frame.
@@ -93,6 +132,8 @@ def open_image(source: ImageSource, settings: Settings | None = None) -> Image.I
         source: a path, an `http(s)` URL, the bytes of an image file, a PIL image, or an array of shape (height, width),
             (height, width, 1), (height, width, 3) or (height, width, 4): uint8, uint16, or floating point from 0 to 1.
         settings: limits; from the environment by default.
+        at_least: width and height in pixels that will do. A JPEG is then decoded at a half, a quarter or an eighth of
+            its size where that is still no smaller, which is several times faster.
 
     Raises:
         UnreadableImage: not an image, damaged, or not permitted to be read.
@@ -100,15 +141,13 @@ def open_image(source: ImageSource, settings: Settings | None = None) -> Image.I
         DownloadFailed: the URL did not deliver.
         InvalidArgument: an array of another shape or type.
     """
-    return _open(source, None, settings or Settings.load())[0]
+    return _open(source, at_least, settings or Settings.load())[0]
 
 
 def read_pixels(
     source: ImageSource, size: int, settings: Settings | None = None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image as an embedder takes it: squashed to a square, bilinearly.
-
-    A JPEG is decoded at a half, a quarter or an eighth of its size where that is still no smaller than the square.
 
     Args:
         source: as `open_image` takes it.
@@ -121,18 +160,19 @@ def read_pixels(
     Raises:
         ImageError, InvalidArgument: as `open_image` does.
     """
-    image, whole = _open(source, (size, size), settings or Settings.load())
+    image, whole = _open(source, size, settings or Settings.load())
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), whole
 
 
-def _open(
-    source: ImageSource, at_least: tuple[int, int] | None, settings: Settings
-) -> tuple[Image.Image, tuple[int, int]]:
+def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tuple[Image.Image, tuple[int, int]]:
     """The image, perhaps decoded at a smaller scale, and the size of the whole."""
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if isinstance(source, Image.Image):
-        image = _to_upright_rgb(source)
+        try:
+            image = _to_upright_rgb(source)
+        except Exception as error:  # As below: a PIL image may not have been read to its end.
+            raise UnreadableImage(f"The image given is damaged: {_reason(error)}.") from error
         return image, image.size
     where = "the bytes given" if isinstance(source, bytes) else str(source)
     if isinstance(source, str) and is_url(source):
@@ -143,12 +183,11 @@ def _open(
         with warnings.catch_warnings():
             # Pillow warns of large images and of odd metadata; the first is refused below, the second is no matter.
             warnings.simplefilter("ignore")
-            with Image.open(file) as image:
+            with Image.open(file, formats=sorted(_formats())) as image:
                 _refuse_giant(image, where, settings)
-                turned = _lies_on_its_side(image)
-                whole = image.size[::-1] if turned else image.size
+                whole = image.size[::-1] if _lies_on_its_side(image) else image.size
                 if at_least is not None:
-                    image.draft(None, at_least[::-1] if turned else at_least)
+                    image.draft(None, (at_least, at_least))
                 image.load()
                 return _to_upright_rgb(image), whole
     except FileNotFoundError as error:
@@ -169,7 +208,13 @@ def _open(
     except ImageTooLarge:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more.
-        raise UnreadableImage(f"{where} is damaged: {str(error).rstrip('.') or type(error).__name__}.") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableImage(f"{where} cannot be read: {error.strerror}.") from error
+        raise UnreadableImage(f"{where} is damaged: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _raise_pillow_limit(pixels: int) -> None:

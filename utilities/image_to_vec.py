@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from utilities.embedder import BATCH_SIZE, Embedder, embed_in_batches, load_embedder
 from utilities.errors import ImageError, UnreadableImage
+from utilities.failures import Failure
 from utilities.image_files import ImageSource, find_images, read_pixels
-from utilities.items import Item
+from utilities.items import Item, printable
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,16 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: Images that may be decoded ahead of the network: a bound on memory, whatever the size of the tree.
 DECODED_AHEAD = 4 * BATCH_SIZE
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One file that was left out."""
-
-    #: POSIX path relative to the root.
-    path: str
-    #: A sentence.
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,8 @@ def image_to_vec(
 
     Raises:
         InvalidArgument: no such directory.
-        NoImagesFound: no image in it, or none that can be read.
+        NoImagesFound: no image in it.
+        UnreadableImage: none that can be read.
 
     Example:
         >>> embeddings, paths = image_to_vec("data/train", extension="JPEG")
@@ -165,8 +157,7 @@ def _decode(root: Path, path: str, size: int, settings: Settings) -> _Decoded | 
         path.encode()
     except UnicodeEncodeError:
         # Milvus stores UTF-8 only; the name is shown with its odd bytes escaped.
-        shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return Failure(shown, f"{shown}: the name is not UTF-8; rename the file.")
+        return Failure(printable(path), f"The name {printable(path)} is not UTF-8; rename the file.")
     file = root / path
     try:
         status = file.stat()

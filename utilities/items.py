@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 class Item:
     """One searchable thing, as the id map and Milvus describe it."""
 
-    #: `item_id(path)`.
+    #: `item_id(path, part)`.
     id: int
     #: POSIX path relative to the collection's root.
     path: str
+    #: What tells apart the items of one file, such as a face's number; empty for a whole image.
+    part: str
     #: Name of the folder that holds the file.
     label: str
     #: Size of the upright image in pixels; 0 where it is not known.
@@ -27,8 +29,8 @@ class Item:
 
     @classmethod
     def of_file(cls, root: Path, path: str, *, width: int, height: int, file_size: int, file_mtime_ns: int) -> Item:
-        """The item of the file `root / path`; id and label are derived."""
-        return cls(item_id(path), path, label_of(root, path), width, height, file_size, file_mtime_ns)
+        """The item of a whole file, `root / path`; id and label are derived."""
+        return cls(item_id(path), path, "", label_of(root, path), width, height, file_size, file_mtime_ns)
 
 
 #: Names of an item's fields, which are the id map's columns and Milvus's scalar fields.
@@ -40,7 +42,7 @@ def item_id(path: str, part: str = "") -> int:
 
     Args:
         path: POSIX path relative to the collection's root.
-        part: what tells apart the items of one file (a face's number, a frame's time stamp); empty for a whole image.
+        part: as `Item.part`.
 
     Returns:
         An integer from 0 to 2**63 - 1, the range of Milvus's INT64 keys without the negative half.
@@ -48,6 +50,12 @@ def item_id(path: str, part: str = "") -> int:
     # A path cannot contain NUL, so no path and part can be mistaken for another pair.
     digest = hashlib.blake2b(f"{path}\0{part}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def printable(text: str) -> str:
+    """A path as it may be shown: bytes that are no UTF-8, line breaks and the like are written as escapes."""
+    utf8 = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in utf8)
 
 
 def label_of(root: Path, path: str) -> str:

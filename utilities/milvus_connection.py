@@ -37,8 +37,10 @@ def connect(uri: str | None = None, token: str | None = None, settings: Settings
     _bypass_proxies_for_this_machine()
     uri = uri or settings.database_uri
     token = token or settings.milvus_token or ""
-    if "://" in uri:
+    if uri.startswith(("http://", "https://", "tcp://", "unix:")):
         return _connect_to_server(uri, token)
+    if not uri.endswith(".db") or "://" in uri:
+        raise InvalidArgument(f"MILVUS_URI is {uri!r}; give http://HOST:PORT or the path of a .db file.")
     return _open_embedded(Path(uri))
 
 
@@ -52,6 +54,8 @@ def _bypass_proxies_for_this_machine() -> None:
 def _connect_to_server(uri: str, token: str) -> MilvusClient:
     try:
         return MilvusClient(uri, token=token, timeout=10)
+    except ValueError as error:
+        raise InvalidArgument(f"MILVUS_URI is {uri!r}, which is no address: {error}.") from error
     except MilvusException as error:
         if "auth" in str(error).lower():
             raise DatabaseError(f"The Milvus server at {uri} refused the login; set MILVUS_TOKEN.") from error
@@ -62,8 +66,6 @@ def _connect_to_server(uri: str, token: str) -> MilvusClient:
 
 
 def _open_embedded(path: Path) -> MilvusClient:
-    if path.suffix != ".db":
-        raise InvalidArgument(f"MILVUS_URI is {str(path)!r}; give http://HOST:PORT or the path of a .db file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return MilvusClient(str(path))
@@ -84,8 +86,8 @@ def _why_not_embedded(path: Path) -> DatabaseError:
         MilvusLite(str(path)).close()
     except DataDirLockedError:
         return DatabaseLocked(
-            f"The embedded database {path} is open in another process; end that process (a notebook, a load), or run "
-            "a Milvus server with `docker compose up -d`, which many processes can share."
+            f"The embedded database {path} is open in another process; end that process (a notebook, a load, "
+            "another query), or run a Milvus server with `docker compose up -d`, which many processes can share."
         )
     except Exception as error:
         return DatabaseError(f"The embedded database {path} cannot be opened: {error}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.client.types import LoadState
 
-from utilities.collection_info import ROOT, CollectionInfo
+from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
@@ -39,22 +42,20 @@ def create_collection(
     dimension: int,
     metric: str = "COSINE",
     fingerprint: Fingerprint | None = None,
-    weights: str = "imagenet",
     root: str | os.PathLike[str] | None = None,
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
-    The schema: `id`, `path`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one vector
-    field with an exact (FLAT) index, and dynamic fields for whatever else is inserted.
+    The schema: `id`, `path`, `part`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one
+    vector field with an exact (FLAT) index, and dynamic fields for whatever else is inserted.
 
     Args:
         client: from `connect`.
-        name: letters, digits and underscores, not beginning with a digit, at most 255.
+        name: letters, digits and underscores, not beginning with a digit, at most 200.
         dimension: length of a vector.
         metric: `"COSINE"`, `"L2"` or `"IP"`.
         fingerprint: `embedder.fingerprint`. By default the collection is taken to hold vectors of the default embedder,
             ResNet50 with ImageNet weights, as `image_to_vec` makes them.
-        weights: where that embedder's weights came from, for a machine that has to fetch them again.
         root: directory that paths are relative to; by default the first insert settles it.
 
     Raises:
@@ -62,17 +63,16 @@ def create_collection(
         EmbedderMismatch: the collection exists with vectors of another embedder.
         DatabaseError: Milvus failed.
     """
-    wanted = CollectionInfo.checked(
-        name, dimension=dimension, metric=metric, fingerprint=fingerprint, weights=weights, root=root
-    )
+    wanted = CollectionInfo.checked(name, dimension=dimension, metric=metric, fingerprint=fingerprint, root=root)
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):
             existing = describe_collection(client, name)
             existing.refuse_unless_same(wanted)
-            return _settle_root(client, existing, wanted.root) if wanted.root else existing
+            return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("path", DataType.VARCHAR, max_length=65_535)
+        schema.add_field("part", DataType.VARCHAR, max_length=1_024)
         schema.add_field("label", DataType.VARCHAR, max_length=65_535)
         for number in ("width", "height", "file_size", "file_mtime_ns"):
             schema.add_field(number, DataType.INT64)
@@ -90,11 +90,34 @@ def create_collection(
     return wanted
 
 
-def _settle_root(client: MilvusClient, info: CollectionInfo, root: Path) -> CollectionInfo:
-    if info.root is None:
-        info = replace(info, root=root)
-        with milvus_errors(f"note the root of the collection {info.name!r}"):
-            client.alter_collection_properties(info.name, {ROOT: root.as_posix()})
+def settle(
+    client: MilvusClient, info: CollectionInfo, *, root: Path | None = None, fingerprint: Fingerprint | None = None
+) -> CollectionInfo:
+    """Note what a collection did not know of itself yet: its root, or the digest of its embedder's weights.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    known = info
+    if root is not None and info.root is None:
+        known = replace(known, root=root)
+    if fingerprint is not None and not info.fingerprint.weights_digest:
+        known = replace(known, fingerprint=fingerprint)
+    return known if known == info else _note(client, known)
+
+
+def move_root(client: MilvusClient, info: CollectionInfo, root: str | os.PathLike[str]) -> CollectionInfo:
+    """Note that a collection's tree lies elsewhere now. Ids and paths, which are relative to it, stay.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    return _note(client, replace(info, root=Path(root).resolve()))
+
+
+def _note(client: MilvusClient, info: CollectionInfo) -> CollectionInfo:
+    with milvus_errors(f"change the properties of {info.name!r}"):
+        client.alter_collection_properties(info.name, info.properties())
     return info
 
 
@@ -110,8 +133,6 @@ def describe_collection(client: MilvusClient, name: str) -> CollectionInfo:
             there = list_collections(client)
             hint = f"there are: {', '.join(there)}" if there else "`lookalike load DIR` makes the first"
             raise CollectionNotFound(f"There is no collection {name!r}; {hint}.")
-        # The embedded database forgets at every start which collections are in use; a server remembers.
-        client.load_collection(name)
         info = CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
     if info is None:
         raise CollectionNotFound(f"The collection {name!r} was not made by Lookalike; choose another name.")
@@ -150,7 +171,8 @@ def insert_embeddings(
         client: from `connect`.
         name: a collection from `create_collection`.
         embeddings: (n, dimension), finite.
-        paths: n paths; relative ones are seen from the working directory. Files need not exist.
+        paths: n paths; relative ones are seen from the working directory. Files need not exist. Of a path that comes
+            twice, the last embedding is kept.
         root: directory that the collection's paths are relative to. By default the one the collection has; at its first
             insert, the deepest directory that holds all the paths.
         settings: where the id map lies; from the environment by default.
@@ -177,13 +199,19 @@ def insert_embeddings(
         return []
     # The root is free of links, so the folders of the paths must be, too; a path that is a link itself keeps its name.
     files = [Path(path).parent.resolve() / Path(path).name for path in paths]
-    given = Path(root).resolve() if root is not None else None
-    if given:
-        info.refuse_unless_same(replace(info, root=given))
-    info = _settle_root(client, info, given or Path(os.path.commonpath([file.parent for file in files])))
-    items = [_item_of(info, file) for file in files]
-    insert_items(client, info, items, embeddings)
-    IdMap(settings.id_map_path(name)).append(items)
+    wanted = Path(root).resolve() if root is not None else None
+    if wanted:
+        info.refuse_unless_same(replace(info, root=wanted))
+    found = info.root or wanted or Path(os.path.commonpath([file.parent for file in files]))
+    items = [_item_of(replace(info, root=found), file) for file in files]
+    info = settle(client, info, root=found)
+    # A server would keep both of two rows with one id that come in one message.
+    last = {item.id: row for row, item in enumerate(items)}
+    rows = sorted(last.values())
+    insert_items(client, info, [items[row] for row in rows], embeddings[rows])
+    id_map = IdMap(settings.id_map_path(name))
+    id_map.append(items[row] for row in rows)
+    id_map.compact()
     flush(client, name)
     return [item.id for item in items]
 
@@ -225,7 +253,7 @@ def insert_items(
 
 def _row_bytes(item: Item) -> int:
     # Five numbers of eight bytes, and what the wire format adds to each field.
-    return len(item.path.encode()) + len(item.label.encode()) + 120
+    return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 120
 
 
 def chunks_by_bytes(sizes: Iterable[int], limit: int = MESSAGE_BYTES) -> Iterator[tuple[int, int]]:
@@ -259,7 +287,7 @@ def flush(client: MilvusClient, name: str) -> None:
 
 def nearest_neighbours(
     client: MilvusClient,
-    name: str,
+    collection: str | CollectionInfo,
     embeddings: NDArray[np.floating[Any]],
     top_k: int = 20,
     filter: str = "",
@@ -268,8 +296,8 @@ def nearest_neighbours(
 
     Args:
         client: from `connect`.
-        name: a collection.
-        embeddings: (n, dimension).
+        collection: its name, or what `describe_collection` said of it, which saves asking again.
+        embeddings: (n, dimension); n may be any number, they are sent in messages of at most `MESSAGE_BYTES`.
         top_k: matches for each, 1 to `MAX_TOP_K`.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
 
@@ -283,41 +311,49 @@ def nearest_neighbours(
         DatabaseError: Milvus failed.
     """
     if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidArgument(f"top_k is {top_k}; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
-    info = describe_collection(client, name)
+        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
+    info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
     embeddings = np.asarray(embeddings, dtype=np.float32)
-    if embeddings.ndim != 2 or embeddings.shape[1] != info.fingerprint.dimension:
+    dimension = info.fingerprint.dimension
+    if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
         raise InvalidArgument(
-            f"The collection {name!r} holds vectors of {info.fingerprint.dimension} dimensions; embeddings of shape "
+            f"The collection {info.name!r} holds vectors of {dimension} dimensions; embeddings of shape "
             f"{embeddings.shape} cannot be compared with them."
         )
-    if not len(embeddings):
-        return []
-    _check_filter(client, name, filter)
-    with milvus_errors(f"search {name!r}"):
-        found = client.search(
-            name,
-            data=list(embeddings),
-            anns_field=info.vector_field,
-            limit=top_k,
-            filter=filter,
-            output_fields=list(ITEM_FIELDS),
-            search_params={"metric_type": info.metric},
-        )
+    found = []
+    step = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * dimension)))
+    with _loaded(client, info.name, "search", filter):
+        for start in range(0, len(embeddings), step):
+            found += client.search(
+                info.name,
+                data=list(embeddings[start : start + step]),
+                anns_field=info.vector_field,
+                limit=top_k,
+                filter=filter,
+                output_fields=list(ITEM_FIELDS),
+                search_params={"metric_type": info.metric},
+            )
     # Milvus returns the square of the Euclidean distance.
     score = (lambda distance: float(np.sqrt(max(distance, 0.0)))) if info.metric == "L2" else float
     return [[{**hit["entity"], "id": hit["id"], "score": score(hit["distance"])} for hit in hits] for hits in found]
 
 
-def _check_filter(client: MilvusClient, name: str, filter: str) -> None:
-    """Tell an expression that cannot be read from a database that failed: Milvus has one error for both."""
-    if not filter:
-        return
-    try:
-        client.query(name, filter=filter, output_fields=["id"], limit=1)
-    except MilvusException as error:
-        reason = " ".join(error.message.split())[:200]
-        raise InvalidArgument(f"The filter {filter!r} cannot be applied to {name!r}: {reason}.") from error
+@contextlib.contextmanager
+def _loaded(client: MilvusClient, name: str, doing: str, filter: str = "") -> Iterator[None]:
+    """Have a collection in use, and tell a filter that cannot be read from a database that failed."""
+    with milvus_errors(f"{doing} {name!r}"):
+        # The embedded database forgets at every start which collections are in use; a server remembers.
+        if client.get_load_state(name)["state"] != LoadState.Loaded:
+            client.load_collection(name)
+        try:
+            yield
+        except MilvusException as error:
+            if not filter:
+                raise
+            # Milvus has one kind of error for both. If it answers without the filter, the filter is at fault.
+            client.query(name, filter="", output_fields=["id"], limit=1)
+            reason = error.message.strip().splitlines()[0][:200].rstrip(".?")
+            raise InvalidArgument(f"The filter {filter!r} cannot be applied to {name!r}: {reason}.") from error
 
 
 def count_items(client: MilvusClient, name: str) -> int:
@@ -326,7 +362,7 @@ def count_items(client: MilvusClient, name: str) -> int:
     Raises:
         DatabaseError: Milvus failed.
     """
-    with milvus_errors(f"count {name!r}"):
+    with _loaded(client, name, "count"):
         rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
         return int(rows[0]["count(*)"])
 
@@ -346,14 +382,19 @@ def stored_items(
         InvalidArgument: an expression that Milvus cannot read.
         DatabaseError: Milvus failed.
     """
-    _check_filter(client, name, filter)
-    with milvus_errors(f"read {name!r}"):
+    with _loaded(client, name, "read", filter):
         pages = client.query_iterator(
             name, batch_size=PAGE_ROWS, filter=filter, output_fields=list(fields), consistency_level="Strong"
         )
         while page := pages.next():
             yield page
         pages.close()
+
+
+def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
+    """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
+    rows = [row for page in stored_items(client, name) for row in page]
+    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:

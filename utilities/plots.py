@@ -14,6 +14,7 @@ from PIL import Image
 
 from utilities.errors import ImageError
 from utilities.image_files import open_image
+from utilities.items import printable
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def image_grid(
         row, column = divmod(index, columns)
         axes = figure.add_subplot(grid[row, column + 2], anchor="N")
         try:
-            _draw(axes, open_image(tile.file, settings), _PALE, 0.8)
+            _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), _PALE, 0.8)
         except ImageError:
             _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), _PALE, 0.8)
             axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
@@ -113,7 +114,7 @@ def _draw(axes: Axes, image: Image.Image, frame: str, line: float) -> float:
 
 def _shorten(text: str, length: int) -> str:
     """Cut out the middle of a long name: its beginning and its extension say most."""
-    text = text.encode(errors="replace").decode()
+    text = printable(text)
     if len(text) <= length:
         return text
     tail = (length - 1) // 2

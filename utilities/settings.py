@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ class Settings:
         return self.milvus_uri or str(self.home / "milvus.db")
 
     @property
+    def database(self) -> str:
+        """Where the database is, as it is shown: an address, or an absolute path."""
+        return self.database_uri if "://" in self.database_uri else str(Path(self.database_uri).absolute())
+
+    @property
     def networks(self) -> Path:
         """Directory of the exported networks."""
         return self.home / "networks"
@@ -88,6 +94,6 @@ def _parse(name: str, variable: str, text: str) -> Any:
         number = int(text) if kind == "int" else float(text)
     except ValueError:
         number = 0
-    if number <= 0:
+    if not 0 < number < math.inf:
         raise InvalidArgument(f"{variable} is {text!r}; set it to a positive number.")
     return number

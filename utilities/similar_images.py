@@ -12,7 +12,7 @@ from utilities.embedder import Embedder, embedder_of
 from utilities.errors import EmbedderMismatch
 from utilities.image_files import ImageSource, open_image
 from utilities.image_to_vec import embed_images
-from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours
+from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours, settle
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -101,14 +101,15 @@ def similar_images_each(
     settings = settings or Settings.load()
     client = client or connect(settings=settings)
     info = describe_collection(client, collection)
-    embedder = embedder or embedder_of(info.fingerprint, info.weights, settings)
+    embedder = embedder or embedder_of(info.fingerprint, settings)
     if not info.fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
             f"The collection {collection!r} holds vectors of {info.fingerprint}; a query embedded by "
             f"{embedder.fingerprint} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
+    info = settle(client, info, fingerprint=embedder.fingerprint)
     embeddings = embed_images(queries, embedder, settings)
-    neighbours = nearest_neighbours(client, collection, embeddings, top_k, filter)
+    neighbours = nearest_neighbours(client, info, embeddings, top_k, filter)
     return [[_match(info, rank, row) for rank, row in enumerate(rows, start=1)] for rows in neighbours]
 
 
@@ -131,23 +132,30 @@ def plot_similar_images(
 
 
 def plot_matches(
-    query: ImageSource, matches: Sequence[Match], *, note: str = "", settings: Settings | None = None
+    query: ImageSource,
+    matches: Sequence[Match],
+    *,
+    name: str = "",
+    note: str = "",
+    settings: Settings | None = None,
 ) -> Figure:
     """A figure of a query and matches that are already known.
 
     Args:
         query: as `similar_images` takes it.
         matches: what it returned. A file that is gone is drawn as an empty tile that says so.
+        name: the query's caption; by default its path, if it is one.
         note: lines below the query, for what a reader must know of these results.
         settings: limits; from the environment by default.
     """
     from utilities.plots import Tile, image_grid
 
-    name = _end(str(query)) if isinstance(query, (str, Path)) else "a picture"
+    if not name:
+        name = str(query) if isinstance(query, (str, Path)) else "a picture"
     tiles = [Tile(match.file, f"{match.rank} · {match.score:.3f}", _end(match.path)) for match in matches]
     by_distance = bool(matches) and matches[0].distance is not None
-    key = f"beside it: rank · {'distance' if by_distance else 'similarity'}"
-    return image_grid(open_image(query, settings), name, tiles, key=key, note=note, settings=settings)
+    key = f"on each tile: rank · {'distance' if by_distance else 'similarity'}"
+    return image_grid(open_image(query, settings), _end(name), tiles, key=key, note=note, settings=settings)
 
 
 def _end(path: str) -> str:
