@@ -102,6 +102,41 @@ def test_load_then_query_then_the_rest(
     assert "There is no collection in" in lookalike("collections").stdout
 
 
+def test_what_a_load_and_a_query_say_of_files_that_are_gone(
+    lookalike: Lookalike, load: Lookalike, colour_tree: Path
+) -> None:
+    assert load().returncode == 0
+    (colour_tree / "red/red_0.png").rename(colour_tree / "red/re\x1b[7m\nnamed.png")
+    again = lookalike("load", colour_tree)  # with the collection's own network
+    assert again.stdout.splitlines()[:2] == [
+        "15 found: 1 inserted, 14 unchanged, 0 failed; colours holds 16 items",
+        "gone since an earlier load: 1 file, whose items still answer queries; load with --prune to remove them",
+    ]
+    query = lookalike("query", colour_tree / "red/red_1.png", "--top-k", "16")
+    assert "red/red_0.png  (the file is gone)" in query.stdout
+    # Nothing in a name may steer the terminal.
+    assert r"red/re\x1b[7m\nnamed.png" in query.stdout
+    assert "NOTE: the network is untrained" in query.stderr
+    pruned = load("--prune")
+    assert "holds 15 items" in pruned.stdout
+    assert "1 file, whose items were removed" in pruned.stdout
+    nothing = lookalike("query", colour_tree / "red/red_1.png", "--filter", 'label == "violet"')
+    assert nothing.stdout.splitlines()[-1] == "no match"
+    assert (nothing.returncode, lookalike("load", colour_tree, "--extension", "gif").returncode) == (0, 1)
+
+
+def test_a_broken_id_map_stops_nothing_but_a_load(lookalike: Lookalike, load: Lookalike, settings: Settings) -> None:
+    assert load().returncode == 0
+    settings.id_map_path("colours").write_text("garbage\n1,2\n")
+    assert "is not an id map as it was written" in message(load(), 1)
+    assert "15" in lookalike("collections").stdout
+    assert "the id map cannot be read; `lookalike export colours` writes it anew" in lookalike("info", "colours").stderr
+    assert lookalike("export", "colours").returncode == 0
+    assert load().returncode == 0
+    settings.id_map_path("colours").write_text("garbage\n1,2\n")
+    assert lookalike("drop", "colours", "--yes").returncode == 0
+
+
 def test_query_does_not_import_tensorflow(load: Lookalike, colour_tree: Path, settings: Settings) -> None:
     assert load().returncode == 0
     script = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from utilities.id_map import IdMap
 from utilities.items import Item, item_id
 from utilities.milvus_utilities import (
     MESSAGE_BYTES,
-    chunks_by_bytes,
     connect,
     count_items,
     create_collection,
@@ -132,21 +130,6 @@ def test_pages_of_a_large_collection_hold_every_row_once(client: MilvusClient) -
     insert_items(client, info, items(20_000), unit_vectors(20_000))
     ids = [row["id"] for page in stored_items(client, "things", fields=["id"]) for row in page]
     assert len(ids) == len(set(ids)) == 20_000
-
-
-@pytest.mark.parametrize(
-    ("sizes", "limit", "expected"),
-    [
-        ([], 10, []),
-        ([4], 10, [(0, 1)]),
-        ([5, 5], 10, [(0, 2)]),
-        ([5, 6], 10, [(0, 1), (1, 2)]),
-        ([99, 1, 99], 10, [(0, 1), (1, 2), (2, 3)]),
-        ([3, 3, 3, 3], 9, [(0, 3), (3, 4)]),
-    ],
-)
-def test_chunks_by_bytes(sizes: Sequence[int], limit: int, expected: list[tuple[int, int]]) -> None:
-    assert list(chunks_by_bytes(sizes, limit)) == expected
 
 
 @pytest.mark.parametrize("count", [1, 126, 127, 128, 300])

@@ -68,7 +68,9 @@ def _connect_to_server(uri: str, token: str) -> MilvusClient:
 def _open_embedded(path: Path) -> MilvusClient:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return MilvusClient(str(path))
+        # pymilvus asks every ten seconds whether the other side is alive; the embedded database, in this very process,
+        # takes that for an attack and hangs up, which gRPC then reports on standard error.
+        return MilvusClient(str(path), grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
     except OSError as error:
         raise DatabaseError(f"The embedded database {path} cannot be opened: {error.strerror}.") from error
     except ConnectionConfigException as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import pandas as pd
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.client.types import LoadState
 
+from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, InvalidArgument
 from utilities.fingerprint import Fingerprint
@@ -241,7 +242,9 @@ def insert_items(
         DatabaseError: Milvus failed; items of earlier messages may have been taken.
     """
     with milvus_errors(f"insert into {info.name!r}"):
-        for start, end in chunks_by_bytes([_row_bytes(item) + embeddings.shape[1] * 4 for item in items]):
+        for start, end in chunks_by_bytes(
+            [_row_bytes(item) + embeddings.shape[1] * 4 for item in items], MESSAGE_BYTES
+        ):
             client.upsert(
                 info.name,
                 [
@@ -254,26 +257,6 @@ def insert_items(
 def _row_bytes(item: Item) -> int:
     # Five numbers of eight bytes, and what the wire format adds to each field.
     return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 120
-
-
-def chunks_by_bytes(sizes: Iterable[int], limit: int = MESSAGE_BYTES) -> Iterator[tuple[int, int]]:
-    """Cut a sequence into stretches of at most `limit` bytes; one that is larger alone stands alone.
-
-    Args:
-        sizes: bytes of each element.
-        limit: bytes of a stretch.
-
-    Yields:
-        (start, end) of each stretch: adjacent, never empty, together everything.
-    """
-    start = end = total = 0
-    for end, size in enumerate(sizes):
-        if total and total + size > limit:
-            yield start, end
-            start, total = end, 0
-        total += size
-    if total:
-        yield start, end + 1
 
 
 def flush(client: MilvusClient, name: str) -> None:
