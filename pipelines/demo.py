@@ -63,7 +63,7 @@ def run(
         [str(picture)],
         collection="demo",
         plot=OUTPUT / "top20.png",
-        note="\n".join(textwrap.wrap(note, 40)),
+        note="\n".join(textwrap.wrap(note, 36)),
         settings=settings,
     )[0]
     return summary, result, note

@@ -164,8 +164,19 @@ def vanished_items(directory: Path, paths: Sequence[str], stored: pd.DataFrame) 
     return [
         id_
         for id_, path in zip(stored["id"], stored["path"], strict=True)
-        if path not in found and not os.path.lexists(directory / path)
+        if path not in found and _is_gone(directory / path)
     ]
+
+
+def _is_gone(file: Path) -> bool:
+    """Whether there is no such file; one in a folder that may not be entered may well be there."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _as_before(

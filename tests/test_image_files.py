@@ -66,6 +66,8 @@ def test_a_folder_that_may_not_be_listed_is_reported(forbidden_file: Path) -> No
     errors: list[OSError] = []
     assert find_images(forbidden_file.parent, on_error=errors.append) == ["secret.png"]
     assert [error.filename for error in errors] == [str(folder)]
+    with pytest.raises(NoImagesFound, match="secret cannot be looked at: Permission denied"):
+        find_images(forbidden_file.parent, "gif", on_error=errors.append)
 
 
 def test_only_types_that_pillow_opens_by_itself_are_images(tmp_path: Path) -> None:

@@ -149,9 +149,12 @@ def test_files_that_are_gone_are_counted_and_pruned_on_request(
     assert counts(summary) == (14, 0, 14, 0, 14)
     assert (summary.vanished, summary.pruned) == (2, True)
     assert len(pd.read_csv(summary.id_map)) == 14
-    # What an extension leaves out is not gone.
+    # What an extension leaves out is not gone, nor is what lies in a folder that may not be entered.
     Image.new("RGB", (3, 3)).save(colour_tree / "one.jpg")
     assert run(colour_tree, client_settings, extension="jpg", prune=True).vanished == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "lstat", lambda self: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        assert load.vanished_items(colour_tree, [], pd.read_csv(summary.id_map)) == []
 
 
 def test_extension(colour_tree: Path, settings: Settings) -> None:

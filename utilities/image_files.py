@@ -61,12 +61,19 @@ def find_images(
     except OSError as error:
         raise InvalidArgument(f"The directory {str(root)!r} cannot be listed: {error.strerror}.") from error
     wanted = {f".{extension.lower().lstrip('.')}"} if extension else openable_extensions()
-    on_error = on_error or (lambda error: logger.warning("Left out: %s: %s.", error.filename, error.strerror))
-    paths = sorted(path for path in _walk(root, on_error) if PurePosixPath(path).suffix.lower() in wanted)
+    unreadable: list[OSError] = []
+    paths = sorted(path for path in _walk(root, unreadable.append) if PurePosixPath(path).suffix.lower() in wanted)
+    for each in unreadable:
+        (on_error or _warn)(each)
     if not paths:
         kind = f"file with the extension .{extension.lstrip('.')}" if extension else "image"
-        raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it.")
+        but = f", but {unreadable[0].filename} cannot be looked at: {unreadable[0].strerror}" if unreadable else ""
+        raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it{but}.")
     return paths
+
+
+def _warn(error: OSError) -> None:
+    logger.warning("Left out: %s: %s.", error.filename, error.strerror)
 
 
 def openable_extensions() -> set[str]:

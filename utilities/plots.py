@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -58,7 +58,7 @@ def image_grid(
         query_name: its caption.
         tiles: what to draw beside it; a file that cannot be opened becomes an empty tile that says so.
         key: a line below the query's caption that says what the titles of the tiles mean.
-        note: lines below that.
+        note: lines below that, which a reader must not overlook.
         settings: limits; from the environment by default.
     """
     columns = 5 if len(tiles) < 50 else 10
@@ -77,8 +77,10 @@ def image_grid(
     axes = figure.add_subplot(grid[0:2, 0:2], anchor="N")
     bottom = _draw(axes, query, _ACCENT, 2.5)
     axes.set_title("Query", fontsize=10, fontweight="bold", color=_ACCENT, pad=4, loc="left")
-    caption = f"{_shorten(query_name, 36)}\n{key}\n\n{note}".rstrip()
-    axes.text(0, bottom - 0.03, caption, transform=axes.transAxes, va="top", fontsize=8, color=_GREY, parse_math=False)
+    caption = f"{_shorten(query_name, 36)}\n{key}"
+    below: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8, "parse_math": False}
+    axes.text(0, bottom - 0.03, caption, color=_GREY, **below)
+    axes.text(0, bottom - 0.19, note, color=_ACCENT, fontweight="bold", **below)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         axes = figure.add_subplot(grid[row, column + 2], anchor="N")
