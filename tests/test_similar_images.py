@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from utilities.errors import CollectionNotFound, EmbedderMismatch, InvalidArgume
 from utilities.fingerprint import Fingerprint
 from utilities.image_files import ImageSource
 from utilities.items import item_id
+from utilities.milvus_utilities import create_collection, describe_collection, insert_embeddings
 from utilities.settings import Settings
 from utilities.similar_images import plot_similar_images, similar_images, similar_images_each
 
@@ -86,6 +88,17 @@ def test_refusals(colours: Path, embedder: MeanColour, settings: Settings, tmp_p
     other.fingerprint = Fingerprint("mean_colour", "1" * 32, embedder.fingerprint.preprocessing, 3)
     with pytest.raises(EmbedderMismatch, match=r"weights 00000000; a query embedded by .*weights 11111111"):
         similar_images(query, "colours", embedder=other, settings=settings)
+
+
+def test_a_query_settles_whose_vectors_a_collection_holds(
+    embedder: MeanColour, settings: Settings, lite: MilvusClient
+) -> None:
+    unstated = replace(embedder.fingerprint, weights_digest="")
+    create_collection(lite, "colours", dimension=3, fingerprint=unstated)
+    insert_embeddings(lite, "colours", np.eye(3), ["/photos/a", "/photos/b", "/photos/c"], settings=settings)
+    red = Image.new("RGB", (3, 3), "red")
+    assert similar_images(red, "colours", 1, embedder=embedder, settings=settings)[0].path == "a"
+    assert describe_collection(lite, "colours").fingerprint == embedder.fingerprint
 
 
 def test_the_figure_holds_the_query_and_every_neighbour(
