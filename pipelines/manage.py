@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utilities.collection_info import CollectionInfo
-from utilities.errors import IdMapError, InvalidArgument
+from utilities.errors import CollectionNotFound, IdMapError, InvalidArgument
 from utilities.id_map import IdMap
 from utilities.milvus_utilities import (
     connect,
@@ -40,14 +40,17 @@ class CollectionState:
 
 def collections(settings: Settings | None = None) -> list[tuple[CollectionInfo, int]]:
     """Every collection and how many items it holds, sorted by name."""
-    client = connect(settings=settings or Settings.load())
+    try:
+        client = connect(settings=settings or Settings.load(), must_exist=True)
+    except CollectionNotFound:
+        return []
     return [(describe_collection(client, name), count_items(client, name)) for name in list_collections(client)]
 
 
 def info(collection: str, settings: Settings | None = None) -> CollectionState:
     """The state of one collection."""
     settings = settings or Settings.load()
-    client = connect(settings=settings)
+    client = connect(settings=settings, must_exist=True)
     described = describe_collection(client, collection)
     id_map = IdMap(settings.id_map_path(collection))
     try:
@@ -69,7 +72,7 @@ def export(collection: str, output: Path | None = None, settings: Settings | Non
         The file, and how many rows it has.
     """
     settings = settings or Settings.load()
-    client = connect(settings=settings)
+    client = connect(settings=settings, must_exist=True)
     describe_collection(client, collection)
     if output is not None and output.is_dir():
         raise InvalidArgument(f"{str(output)!r} is a directory; give the name of the file to write.")
@@ -82,7 +85,7 @@ def export(collection: str, output: Path | None = None, settings: Settings | Non
 def drop(collection: str, settings: Settings | None = None) -> None:
     """Remove a collection with its id map and its list of failures. The images themselves are not touched."""
     settings = settings or Settings.load()
-    client = connect(settings=settings)
+    client = connect(settings=settings, must_exist=True)
     describe_collection(client, collection)
     IdMap(settings.id_map_path(collection)).delete()
     drop_collection(client, collection)
@@ -107,7 +110,7 @@ def delete(collection: str, paths: Sequence[str] = (), filter: str = "", setting
     settings = settings or Settings.load()
     if bool(paths) == bool(filter):
         raise InvalidArgument("Say which items to delete: either paths or --filter EXPR.")
-    client = connect(settings=settings)
+    client = connect(settings=settings, must_exist=True)
     described = describe_collection(client, collection)
     if filter:
         ids = [row["id"] for page in stored_items(client, collection, filter, ["id"]) for row in page]

@@ -52,8 +52,8 @@ def run(
     settings = settings or Settings.load()
     if plot is not None:
         _check_plot(plot)
-    client = connect(settings=settings)
-    name = collection or _only_collection(list_collections(client), settings)
+    client = connect(settings=settings, must_exist=True)
+    name = collection or _only_collection(list_collections(client))
     # What is drawn is opened once, whole; otherwise a large JPEG need not be decoded in full.
     images: list[ImageSource] = [open_image(each, settings) for each in queries] if plot else list(queries)
     found = similar_images_each(images, name, top_k, filter=filter, client=client, settings=settings)
@@ -75,12 +75,9 @@ def _check_plot(plot: Path) -> None:
         raise InvalidArgument(f"--plot {str(plot)!r} has no known extension; end it in one of {', '.join(known)}.")
 
 
-def _only_collection(names: Sequence[str], settings: Settings) -> str:
+def _only_collection(names: Sequence[str]) -> str:
     if not names:
-        raise CollectionNotFound(
-            f"There is no collection in {settings.database} yet; `lookalike load DIR` makes the first, and "
-            "LOOKALIKE_HOME or --home leads to those made elsewhere."
-        )
+        raise CollectionNotFound("There is no collection yet; `lookalike load DIR` makes the first.")
     if len(names) > 1:
         raise InvalidArgument(f"There are several collections; say --collection with one of {', '.join(names)}.")
     return names[0]

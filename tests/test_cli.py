@@ -99,7 +99,7 @@ def test_load_then_query_then_the_rest(
     assert "Nothing was removed" in message(lookalike("drop", "colours"), 2)
     assert lookalike("drop", "colours", "--yes").stdout == "colours removed (10 items)\n"
     assert not settings.id_map_path("colours").exists()
-    assert "There is no collection in" in lookalike("collections").stdout
+    assert lookalike("collections", "--json").stdout == "[]\n"
 
 
 def test_what_a_load_and_a_query_say_of_files_that_are_gone(
@@ -191,7 +191,15 @@ def test_calls_that_are_wrong(lookalike: Lookalike, load: Lookalike, colour_tree
     assert "no weights file 'w.h5'" in message(lookalike("load", colour_tree, "--weights", "w.h5"), 2)
     assert "is no name for a collection" in message(load("--collection", "a b"), 2)
     assert "no metric 'hamming'" in message(load("--metric", "hamming"), 2)
-    assert "There is no collection in" in message(lookalike("query", image), 2)
+    elsewhere = tmp_path / "elsewhere"
+    for verb in (["query", image], ["info", "colours"], ["drop", "colours"], ["export", "colours"]):
+        sentence = message(lookalike("--home", elsewhere, *verb), 2)
+        assert f"There is no collection in {elsewhere}/milvus.db yet" in sentence
+        assert "LOOKALIKE_HOME or --home leads to those made elsewhere" in sentence
+    assert (
+        f"There is no collection in {elsewhere}/milvus.db yet" in lookalike("--home", elsewhere, "collections").stdout
+    )
+    assert not elsewhere.exists()
     assert load().returncode == 0
     assert "no collection 'shapes'; there are: colours" in message(
         lookalike("query", image, "--collection", "shapes"), 2
@@ -238,7 +246,7 @@ def test_a_database_that_another_process_holds(lookalike: Lookalike, settings: S
 
 def test_a_home_that_cannot_be_written(lookalike: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = lookalike("collections", LOOKALIKE_HOME=str(tmp_path / "file"))
+    result = lookalike("load", colour_tree, LOOKALIKE_HOME=str(tmp_path / "file"))
     assert "cannot be opened" in message(result, 1)
 
 

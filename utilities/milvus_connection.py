@@ -11,7 +11,7 @@ from pathlib import Path
 from pymilvus import MilvusClient, MilvusException
 from pymilvus.exceptions import ConnectionConfigException
 
-from utilities.errors import DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
+from utilities.errors import CollectionNotFound, DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
 from utilities.settings import Settings
 
 # These log every failed call with its traceback; here the same failure becomes an error with a sentence.
@@ -19,7 +19,13 @@ for _name in ("pymilvus", "milvus_lite", "grpc"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
-def connect(uri: str | None = None, token: str | None = None, settings: Settings | None = None) -> MilvusClient:
+def connect(
+    uri: str | None = None,
+    token: str | None = None,
+    settings: Settings | None = None,
+    *,
+    must_exist: bool = False,
+) -> MilvusClient:
     """Open Milvus: the embedded database by default, a server or a cluster by its address.
 
     Args:
@@ -27,8 +33,10 @@ def connect(uri: str | None = None, token: str | None = None, settings: Settings
             `LOOKALIKE_HOME`.
         token: `user:password` or an API key; by default `MILVUS_TOKEN`.
         settings: where `uri` and `token` come from when they are not given; from the environment by default.
+        must_exist: whether to refuse to make a new embedded database, where only an old one can answer.
 
     Raises:
+        CollectionNotFound: no embedded database there, although it must exist.
         DatabaseUnreachable: no server answers there.
         DatabaseLocked: another process holds the embedded database.
         DatabaseError: the server refuses, or the embedded database cannot be opened.
@@ -41,7 +49,13 @@ def connect(uri: str | None = None, token: str | None = None, settings: Settings
         return _connect_to_server(uri, token)
     if not uri.endswith(".db") or "://" in uri:
         raise InvalidArgument(f"MILVUS_URI is {uri!r}; give http://HOST:PORT or the path of a .db file.")
-    return _open_embedded(Path(uri))
+    path = Path(uri).absolute()
+    if must_exist and not path.exists():
+        raise CollectionNotFound(
+            f"There is no collection in {path} yet; `lookalike load DIR` makes the first, and LOOKALIKE_HOME or --home "
+            "leads to those made elsewhere."
+        )
+    return _open_embedded(path)
 
 
 def _bypass_proxies_for_this_machine() -> None:

@@ -99,7 +99,7 @@ def similar_images_each(
 ) -> list[list[Match]]:
     """`similar_images` for several queries, embedded and searched together: one list of matches for each."""
     settings = settings or Settings.load()
-    client = client or connect(settings=settings)
+    client = client or connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
     embedder = embedder or embedder_of(info.fingerprint, settings)
     if not info.fingerprint.matches(embedder.fingerprint):
