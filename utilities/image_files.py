@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Pillow warns of large images, which are refused here by a limit of their own, and of odd metadata, which is no matter.
+# Once for all, since `warnings.catch_warnings` must not be used by several threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
 
 
@@ -187,16 +192,13 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     _raise_pillow_limit(settings.max_image_pixels)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images and of odd metadata; the first is refused below, the second is no matter.
-            warnings.simplefilter("ignore")
-            with Image.open(file, formats=sorted(_formats())) as image:
-                _refuse_giant(image, where, settings)
-                whole = image.size[::-1] if _lies_on_its_side(image) else image.size
-                if at_least is not None:
-                    image.draft(None, (at_least, at_least))
-                image.load()
-                return _to_upright_rgb(image), whole
+        with Image.open(file, formats=sorted(_formats())) as image:
+            _refuse_giant(image, where, settings)
+            whole = image.size[::-1] if _lies_on_its_side(image) else image.size
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            image.load()
+            return _to_upright_rgb(image), whole
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {where!r}.") from error
     except PermissionError as error:
@@ -313,9 +315,7 @@ def describe_file(root: Path, path: str) -> Item:
 
 def _upright_size(file: Path) -> tuple[int, int]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                return image.size[::-1] if _lies_on_its_side(image) else image.size
+        with Image.open(file, formats=sorted(_formats())) as image:
+            return image.size[::-1] if _lies_on_its_side(image) else image.size
     except Exception:  # Whatever Pillow cannot open has no size.
         return 0, 0
