@@ -20,17 +20,21 @@ from utilities.settings import Settings
 WEIGHTS = "weights/mobilenetv2_imagenet_notop.weights.h5"
 
 
-@pytest.fixture(scope="module")
-def caltech(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a home with Caltech 101 loaded by MobileNetV2 with its ImageNet weights."""
-    settings = Settings(home=tmp_path_factory.mktemp("caltech"))
-    summary = load.run(
+def load_caltech(test_data: Path, settings: Settings) -> load.LoadSummary:
+    return load.run(
         test_data / "data/caltech101",
         backbone="mobilenetv2",
         weights=str(test_data / WEIGHTS),
         settings=settings,
         progress=False,
     )
+
+
+@pytest.fixture(scope="module")
+def caltech(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home with Caltech 101 loaded by MobileNetV2 with its ImageNet weights."""
+    settings = Settings(home=tmp_path_factory.mktemp("caltech"))
+    summary = load_caltech(test_data, settings)
     assert (summary.found, summary.inserted, summary.failed, summary.items) == (3969, 3969, 0, 3969)
     return settings
 
@@ -71,13 +75,7 @@ def test_the_id_map_and_milvus_agree(caltech: Settings, test_data: Path) -> None
 
 def test_a_server_gives_the_same_top_20(caltech: Settings, test_data: Path, milvus_server: str) -> None:
     on_server = replace(caltech, milvus_uri=milvus_server)
-    summary = load.run(
-        test_data / "data/caltech101",
-        backbone="mobilenetv2",
-        weights=str(test_data / WEIGHTS),
-        settings=on_server,
-        progress=False,
-    )
+    summary = load_caltech(test_data, on_server)
     assert summary.items == 3969
     _, _, embeddings = vectors(caltech)
     queries = embeddings[np.random.default_rng(0).choice(len(embeddings), 100, replace=False)]
