@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Stamp files tell that .venv is complete, for use and for tests, and no older than what it was made from.
+# Stamp files tell that .venv is complete, for use, for tests, for benchmarks, and no older than what it was made from.
 READY := $(VENV)/ready
 TEST_READY := $(VENV)/test-ready
+BENCH_READY := $(VENV)/bench-ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench milvus-up milvus-down
@@ -27,6 +28,10 @@ $(TEST_READY): $(READY)
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
+$(BENCH_READY): $(TEST_READY)
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[test,bench]'
+	@touch $@
+
 demo: $(READY) ## Load images, query one, draw demo/top20.png (IMAGES=DIR QUERY=FILE BACKBONE=NAME WEIGHTS=FILE)
 	$(BIN)/lookalike demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(QUERY),--query "$(QUERY)") \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
@@ -40,8 +45,8 @@ lint: $(TEST_READY) ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(TEST_READY) ## Measure speed; tables go to benchmarks/results
-	$(BIN)/python -m benchmarks
+bench: $(BENCH_READY) ## Measure speed; tables go to benchmarks/results (BENCHMARKS="load search" for some)
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 milvus-up: ## Start a Milvus server with docker compose, and wait until it is healthy
 	docker compose up --detach --wait

@@ -1,36 +1,25 @@
-"""`make bench`: run every benchmark, print its table, and write it under benchmarks/results."""
+"""`make bench`: run every benchmark, or those that are named, and write their tables under benchmarks/results."""
 
 from __future__ import annotations
 
-import os
-import platform
+import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks import load
+from benchmarks import load, precision, query
+from benchmarks.report import write
 
-RESULTS = Path(__file__).parent / "results"
-BENCHMARKS: dict[str, Callable[[], str]] = {"load": load.run}
-
-
-def describe_machine() -> str:
-    """One line: processor, cores, memory, Python."""
-    processor = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), processor)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+BENCHMARKS: dict[str, Callable[[], str]] = {
+    "precision": precision.run,
+    "load": load.run,
+    "query": query.run,
+}
 
 
-def main() -> None:
-    """Run them one after another."""
-    RESULTS.mkdir(exist_ok=True)
-    for name, run in BENCHMARKS.items():
-        table = f"{run()}\n\nMeasured on {describe_machine()}.\n"
-        print(table)
-        (RESULTS / f"{name}.md").write_text(table)
+def main(names: list[str]) -> None:
+    """Run them one after another, so that none disturbs another."""
+    for name in names or BENCHMARKS:
+        write(name, BENCHMARKS[name]())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -106,6 +106,23 @@ def load(
         Optional[str],
         typer.Option(help="How vectors compare: cosine, l2 or ip. [default: the collection's, else cosine]"),
     ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="What runs the network: openvino, keras, or auto, which is keras where it has a GPU.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="What the network computes in: f32, bf16, int8 (calibrated on this tree by its first load), or auto, "
+            "the fastest that keeps its vectors."
+        ),
+    ] = "auto",
+    index: Annotated[
+        Optional[str],
+        typer.Option(
+            help="flat, ivf_flat, ivf_sq8, hnsw, or auto, chosen by size and database. [default: the collection's, "
+            "else auto]"
+        ),
+    ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove the items whose files are gone.")] = False,
     moved: Annotated[bool, typer.Option("--moved", help="The collection's tree lies in this directory now.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image could not be read.")] = False,
@@ -121,6 +138,9 @@ def load(
         weights=weights and _expanded(weights),
         extension=extension,
         metric=metric,
+        runtime=runtime,
+        precision=precision,
+        index=index,
         prune=prune,
         moved=moved,
         settings=context.obj,

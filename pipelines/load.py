@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from utilities.backbones import DEFAULT_BACKBONE
-from utilities.collection_info import check_name, unstated_fingerprint
+from utilities.collection_info import CollectionInfo, check_name, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder
-from utilities.errors import CollectionNotFound
+from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.failures import Failure, FailureList
+from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import find_images
-from utilities.image_to_vec import embed_files
+from utilities.image_to_vec import Chunk, embed_files, sample_pixels
 from utilities.items import printable
 from utilities.milvus_utilities import (
+    check_index,
     connect,
     count_items,
     create_collection,
     delete_items,
     describe_collection,
+    ensure_index,
+    find_collection,
     flush,
     insert_items,
     move_root,
     read_items,
 )
+from utilities.quantization import SAMPLE, quantize
 from utilities.settings import Settings
+from utilities.streams import in_order
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+logger = logging.getLogger(__name__)
+
+#: Files whose items are inserted together: fewer messages, and little to do again after a crash.
+INSERTED_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ def run(
     weights: str | None = None,
     extension: str | None = None,
     metric: str | None = None,
+    runtime: str = "auto",
+    precision: str = "auto",
+    index: str | None = None,
     prune: bool = False,
     moved: bool = False,
     embedder: Embedder | None = None,
@@ -81,6 +95,11 @@ def run(
         weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else `"imagenet"`.
         extension: take only files with this one, in any case.
         metric: `"COSINE"`, `"L2"` or `"IP"`; by default the collection's own, else `"COSINE"`.
+        runtime: one of `utilities.embedder.RUNTIMES`.
+        precision: one of `utilities.embedder.PRECISIONS`; int8 is calibrated on a sample of the tree by the
+            collection's first load.
+        index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, else `"auto"`,
+            which is chosen by the number of items and the database.
         prune: remove the items whose files are gone.
         moved: the collection's tree lies in `directory` now.
         embedder: instead of one made from `backbone` and `weights`.
@@ -90,21 +109,38 @@ def run(
     Raises:
         InvalidArgument: a call that cannot work, such as a directory that does not exist.
         NoImagesFound: no image in the tree.
+        MissingPackage: int8 needs one that is not installed.
         EmbedderMismatch: the collection holds vectors of another embedder.
         WeightsUnavailable, DatabaseError: as their names say; what was inserted before stays.
     """
     settings = settings or Settings.load()
     name = collection or collection_name(directory)
     check_name(name)
+    check_index(index or "auto")
     unlisted: list[OSError] = []
     paths = find_images(directory, extension, on_error=unlisted.append)
     client = connect(settings=settings)
     if moved:
         move_root(client, describe_collection(client, name), directory)
-    embedder, metric = _as_before(client, name, directory, backbone, weights, metric, embedder, settings)
+    existing = find_collection(client, name)
+    if existing:
+        metric = (metric or existing.metric).upper()
+        _refuse_another(existing, directory, backbone, metric, precision)
+    if embedder is None:
+        wanted = _Wanted(backbone, weights, runtime, precision)
+        if existing:
+            embedder = _embedder_as_before(existing.fingerprint, wanted, settings)
+        else:
+            embedder = _new_embedder(directory, paths, wanted, settings)
     fingerprint = embedder.fingerprint
     info = create_collection(
-        client, name, dimension=fingerprint.dimension, metric=metric, fingerprint=fingerprint, root=directory
+        client,
+        name,
+        dimension=fingerprint.dimension,
+        metric=metric or "COSINE",
+        fingerprint=fingerprint,
+        root=directory,
+        index=index,
     )
 
     stored = read_items(client, name)
@@ -121,17 +157,29 @@ def run(
     failures.append(_unlisted(directory, error) for error in unlisted)
     missing = new_or_changed(directory, paths, stored)
     inserted = 0
-    with tqdm(total=len(missing), unit="image", desc=name, disable=not (progress and missing)) as bar:
-        for chunk in embed_files(directory, missing, embedder, settings):
-            # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
-            insert_items(client, info, chunk.items, chunk.embeddings)
-            id_map.append(chunk.items)
-            failures.append(chunk.failures)
+    if missing:
+        logger.info("Embedding %s images with %s on %s.", f"{len(missing):,}", fingerprint.backbone, embedder.runtime)
+
+    def insert(chunk: Chunk) -> Chunk:
+        # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
+        insert_items(client, info, chunk.items, chunk.embeddings)
+        id_map.append(chunk.items)
+        failures.append(chunk.failures)
+        return chunk
+
+    with (
+        tqdm(total=len(missing), unit="image", desc=name, disable=not (progress and missing)) as bar,
+        ThreadPoolExecutor(1, thread_name_prefix="insert") as inserter,
+    ):
+        chunks = merged(embed_files(directory, missing, embedder, settings), INSERTED_TOGETHER)
+        for chunk in in_order(inserter, insert, chunks, ahead=2):
             inserted += len(chunk.items)
             bar.update(len(chunk.items) + len(chunk.failures))
     flush(client, name)
     if inserted:
         id_map.compact()
+    items = count_items(client, name)
+    ensure_index(client, info, items)
     return LoadSummary(
         collection=name,
         found=len(paths) + len(unlisted),
@@ -140,9 +188,29 @@ def run(
         failed=failures.count,
         vanished=len(vanished),
         pruned=prune,
-        items=count_items(client, name),
+        items=items,
         id_map=id_map.path,
         failures=failures.path if failures.count else None,
+    )
+
+
+def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
+    """Chunks of at least `rows` files each, but the last, made of smaller ones."""
+    waiting: list[Chunk] = []
+    for chunk in chunks:
+        waiting.append(chunk)
+        if sum(len(each.items) + len(each.failures) for each in waiting) >= rows:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(chunks: Sequence[Chunk]) -> Chunk:
+    return Chunk(
+        [item for chunk in chunks for item in chunk.items],
+        np.concatenate([chunk.embeddings for chunk in chunks]),
+        [failure for chunk in chunks for failure in chunk.failures],
     )
 
 
@@ -179,33 +247,54 @@ def _is_gone(file: Path) -> bool:
     return False
 
 
-def _as_before(
-    client: MilvusClient,
-    name: str,
-    directory: Path,
-    backbone: str | None,
-    weights: str | None,
-    metric: str | None,
-    embedder: Embedder | None,
-    settings: Settings,
-) -> tuple[Embedder, str]:
-    """Embedder and metric: what was asked for, else what the collection has; refused before a network is built."""
-    try:
-        existing = describe_collection(client, name)
-    except CollectionNotFound:
-        embedder = embedder or load_embedder(backbone or DEFAULT_BACKBONE, weights or "imagenet", settings)
-        return embedder, metric or "COSINE"
-    metric = (metric or existing.metric).upper()
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for; None and `"auto"` were not."""
+
+    backbone: str | None
+    weights: str | None
+    runtime: str
+    precision: str
+
+
+def _refuse_another(
+    existing: CollectionInfo, directory: Path, backbone: str | None, metric: str, precision: str
+) -> None:
+    """Refuse what the collection is not, before a network is built."""
     wanted = replace(existing, root=directory.resolve(), metric=metric)
     if backbone:
         wanted = replace(wanted, fingerprint=unstated_fingerprint(backbone))
     existing.refuse_unless_same(wanted)
-    if embedder is None:
-        known = existing.fingerprint
-        embedder = (
-            load_embedder(backbone or known.backbone, weights, settings) if weights else embedder_of(known, settings)
+    if precision == "int8" and not existing.fingerprint.quantization_digest:
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds vectors of {existing.fingerprint}, not of a network in int8; load "
+            "into another --collection, or leave out --precision."
         )
-    return embedder, metric
+
+
+def _embedder_as_before(known: Fingerprint, wanted: _Wanted, settings: Settings) -> Embedder:
+    """The collection's own embedder, or the one of the weights that are asked for, which may be another."""
+    own = partial(embedder_of, known, settings, runtime=wanted.runtime, precision=wanted.precision)
+    if wanted.weights is None:
+        return own()
+    load = partial(load_embedder, wanted.backbone or known.backbone, wanted.weights, settings)
+    if not known.quantization_digest:
+        return load(runtime=wanted.runtime, precision=wanted.precision)
+    exact = load(runtime="openvino", precision="f32")
+    return own() if exact.fingerprint == replace(known, quantization_digest="") else exact
+
+
+def _new_embedder(directory: Path, paths: Sequence[str], wanted: _Wanted, settings: Settings) -> Embedder:
+    backbone, weights = wanted.backbone or DEFAULT_BACKBONE, wanted.weights or "imagenet"
+    if wanted.precision != "int8":
+        return load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
+    if wanted.runtime == "keras":
+        raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
+    exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
+    pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings)
+    embedder, quality = quantize(exact, pixels, settings)
+    logger.info("Quantised %s: %s.", backbone, quality)
+    return embedder
 
 
 def _state(file: Path) -> tuple[int, int] | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pymilvus import MilvusClient
 
+from tests.milvus_server import running_server
 from utilities.embedder import load_embedder
-from utilities.errors import DatabaseUnreachable
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import connect
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
@@ -39,12 +35,17 @@ class MeanColour:
     """Embeds an image as its mean red, green and blue, made a unit vector: pure red is (1, 0, 0)."""
 
     input_size = 8
+    batch_size = 4
+    runtime = "numpy"
     fingerprint = Fingerprint("mean_colour", "0" * 32, "squashed to 8x8 bilinearly", 3)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         means: NDArray[np.float32] = pixels.mean(axis=(1, 2), dtype=np.float32) + np.float32(1e-6)
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         return means
+
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        return map(self.embed, batches)
 
 
 @pytest.fixture(autouse=True)
@@ -80,42 +81,8 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a real Milvus server, started once."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("PyPI's milvus==2.3.5 carries a server for Linux on x86-64 only")
-    data = tmp_path_factory.mktemp("milvus")
-    with socket.socket() as listener:
-        # The server's etcd takes this port, whatever the others are.
-        if listener.connect_ex(("127.0.0.1", 2380)) == 0:
-            pytest.fail("port 2380 is taken, perhaps by another Milvus server; end that one to run these tests")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    with (data / "output.txt").open("w") as output:
-        # milvus-server is a wrapper: a process group of its own lets us end the server that it starts, too.
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("milvus-server")), "--data", str(data), "--proxy-port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_up(uri, process)
-        yield uri
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_until_up(uri: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 180
-    while True:
-        assert process.poll() is None, "milvus-server ended at its start"
-        try:
-            connect(uri).close()
-            return
-        except DatabaseUnreachable:
-            assert time.monotonic() < deadline, "milvus-server did not come up within 180 seconds"
-            time.sleep(1)
+    with running_server(tmp_path_factory.mktemp("milvus")) as server:
+        yield server.uri
 
 
 @pytest.fixture

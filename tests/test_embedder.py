@@ -15,9 +15,10 @@ import pytest
 
 from tests.test_backbones import pixels
 from utilities.backbones import build_network
-from utilities.embedder import BATCH_SIZE, embed_in_batches, embedder_of, load_embedder
+from utilities.embedder import embed_in_batches, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
+from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.settings import Settings
 
 
@@ -28,7 +29,7 @@ def settings(networks: Path) -> Settings:
 
 
 def test_the_export_equals_keras(settings: Settings) -> None:
-    embedder = load_embedder("mobilenetv2", "random", settings)
+    embedder = load_embedder("mobilenetv2", "random", settings, precision="f32")
     network, digest = build_network("mobilenetv2", "random")
     images = pixels(224, 5)
     embeddings = embedder.embed(images)
@@ -64,7 +65,7 @@ def test_the_same_weights_from_another_file_are_the_same_embedder(settings: Sett
     assert copy.fingerprint.weights == str(file)
     assert len(list(settings.networks.glob("*/about.json"))) == 1
     with pytest.MonkeyPatch.context() as patch:  # The second time the file is known, and nothing is built.
-        patch.setattr("utilities.embedder.build_network", lambda *_: pytest.fail("built again"))
+        patch.setattr("utilities.exported_networks.build_network", lambda *_: pytest.fail("built again"))
         assert load_embedder("mobilenetv2", file, settings).fingerprint == copy.fingerprint
 
 
@@ -126,7 +127,7 @@ def test_a_collection_that_knows_no_digest_takes_the_weights_it_names(settings: 
     assert embedder_of(unstated, settings).fingerprint.weights_digest
 
 
-@pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1])
+@pytest.mark.parametrize("count", [0, 1, OpenVINOEmbedder.batch_size, OpenVINOEmbedder.batch_size + 1])
 def test_embed_in_batches(settings: Settings, count: int) -> None:
     embedder = load_embedder("mobilenetv2", "random", settings)
     images = pixels(224, 3)[np.arange(count) % 3]

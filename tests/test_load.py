@@ -203,7 +203,7 @@ def test_a_second_load_takes_the_collections_own_network_and_metric(
     assert counts(first) == (15, 15, 0, 0, 15)
     assert counts(load.run(colour_tree, settings=settings, progress=False)) == (15, 0, 15, 0, 15)
     # Another network is refused before it is built.
-    monkeypatch.setattr("utilities.embedder.build_network", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr("utilities.exported_networks.build_network", lambda *_: pytest.fail("built"))
     with pytest.raises(EmbedderMismatch, match="vectors of vgg16, 512 dimensions cannot be compared"):
         load.run(colour_tree, backbone="vgg16", settings=settings, progress=False)
 

@@ -26,8 +26,8 @@ from utilities.errors import (
 from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.items import Item, item_id
+from utilities.milvus_connection import MESSAGE_BYTES
 from utilities.milvus_utilities import (
-    MESSAGE_BYTES,
     connect,
     count_items,
     create_collection,
@@ -268,7 +268,7 @@ def test_a_refused_insert_leaves_the_root_open(lite: MilvusClient, settings: Set
 def test_more_queries_than_one_message_takes(client: MilvusClient, monkeypatch: pytest.MonkeyPatch) -> None:
     info = create(client)
     insert_items(client, info, items(30), unit_vectors(30))
-    monkeypatch.setattr("utilities.milvus_utilities.MESSAGE_BYTES", 7 * 4 * DIMENSION)
+    monkeypatch.setattr("utilities.milvus_search.MESSAGE_BYTES", 7 * 4 * DIMENSION)
     found = nearest_neighbours(client, info, unit_vectors(30), top_k=1)
     assert [rows[0]["width"] for rows in found] == list(range(30))
     assert nearest_neighbours(client, info, np.empty((0, DIMENSION))) == []

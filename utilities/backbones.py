@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
+from utilities.quiet import silent_standard_error
 
 if TYPE_CHECKING:
     import keras
@@ -95,13 +96,22 @@ def check_weights(weights: str) -> None:
         raise InvalidArgument(f"There is no weights file {weights!r}; --weights takes imagenet, random or a file.")
 
 
-def build_network(name: str, weights: str | os.PathLike[str] = "imagenet") -> tuple[keras.Model, str]:
+def weights_origin(weights: str | os.PathLike[str]) -> str:
+    """Where weights come from: `"imagenet"`, `"random"`, or a file's whole path, for a query from another folder."""
+    origin = os.fspath(weights)
+    return origin if origin in ("imagenet", "random") else str(Path(origin).resolve())
+
+
+def build_network(
+    name: str, weights: str | os.PathLike[str] = "imagenet", *, mixed_bfloat16: bool = False
+) -> tuple[keras.Model, str]:
     """Build a backbone with its preprocessing and its normalisation around it.
 
     Args:
         name: a key of `BACKBONES`.
         weights: `"imagenet"` (downloaded once by Keras, checked against its hash, kept in `~/.keras/models`),
             `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file.
+        mixed_bfloat16: whether the backbone computes in bfloat16; its variables, and what is around it, never do.
 
     Returns:
         The model, which maps (n, size, size, 3) uint8 RGB to (n, dimension) float32 of length 1, and the hexadecimal
@@ -114,15 +124,18 @@ def build_network(name: str, weights: str | os.PathLike[str] = "imagenet") -> tu
     """
     backbone = backbone_named(name)
     check_weights(os.fspath(weights))
-    keras = _import_keras()
-    headless = _headless(keras, name, backbone, os.fspath(weights))
+    keras = import_keras()
+    with _dtype_policy(keras, "mixed_bfloat16" if mixed_bfloat16 else "float32"):
+        headless = _headless(keras, name, backbone, os.fspath(weights))
     size = backbone.input_size
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     scaled = _SCALINGS[backbone.scaling](keras, keras.ops.cast(pixels, "float32"))  # (n, size, size, 3)
-    features = headless(scaled)  # (n, dimension)
+    features = keras.ops.cast(headless(scaled), "float32")  # (n, dimension)
     # Some untrained networks give features so small that their squares vanish in the normalisation's own epsilon.
     peaks = keras.ops.max(keras.ops.abs(features), axis=-1, keepdims=True)  # (n, 1)
-    embedding = keras.layers.UnitNormalization(name="embedding")(features / keras.ops.maximum(peaks, 1e-30))
+    embedding = keras.layers.UnitNormalization(name="embedding", dtype="float32")(
+        features / keras.ops.maximum(peaks, 1e-30)
+    )
     return keras.Model(pixels, embedding, name=name), _digest(headless)
 
 
@@ -195,6 +208,17 @@ def _construct_imagenet(keras: Any, name: str, backbone: Backbone) -> keras.Mode
 
 
 @contextlib.contextmanager
+def _dtype_policy(keras: Any, policy: str) -> Iterator[None]:
+    """What layers that are built inside compute in, whatever the caller's own policy is."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
 def _seeded(keras: Any) -> Iterator[None]:
     """The same random numbers every time, and the caller's own generators as they were afterwards."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -218,24 +242,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _import_keras() -> Any:
+def import_keras() -> Any:
     """Keras, without the start-up messages that its backend's native code writes to standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    with _silent_standard_error():
+    with silent_standard_error():
         import keras
     return keras
-
-
-@contextlib.contextmanager
-def _silent_standard_error() -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

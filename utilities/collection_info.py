@@ -14,14 +14,14 @@ from utilities.fingerprint import Fingerprint
 from utilities.items import printable
 
 METRICS = ("COSINE", "L2", "IP")
-_ROOT, _METRIC = "lookalike.root", "lookalike.metric"
+_ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection's name and what must stay the same as long as it lives; only its root may move."""
+    """A collection's name and what must stay the same as long as it lives; only root and index may change."""
 
     name: str
     #: Absolute directory, free of links, that its paths are relative to; None until the first items are inserted.
@@ -30,6 +30,8 @@ class CollectionInfo:
     metric: str
     #: What its vectors were made by.
     fingerprint: Fingerprint
+    #: The index that was asked for, one of `utilities.milvus_index.INDEXES`.
+    index: str = "auto"
 
     @classmethod
     def checked(
@@ -40,6 +42,7 @@ class CollectionInfo:
         metric: str,
         fingerprint: Fingerprint | None,
         root: str | os.PathLike[str] | None,
+        index: str,
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
@@ -59,7 +62,7 @@ class CollectionInfo:
         resolved = Path(root).resolve() if root is not None else None
         if resolved is not None and not _is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
-        return cls(name, resolved, metric.upper(), fingerprint)
+        return cls(name, resolved, metric.upper(), fingerprint, index)
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
@@ -68,11 +71,15 @@ class CollectionInfo:
         if fingerprint is None:
             return None
         root = Path(properties[_ROOT]) if _ROOT in properties else None
-        return cls(name, root, properties[_METRIC], Fingerprint.from_json(fingerprint))
+        return cls(name, root, properties[_METRIC], Fingerprint.from_json(fingerprint), properties.get(_INDEX, "auto"))
 
     def properties(self) -> dict[str, str]:
         """What Milvus is to remember."""
-        properties = {_METRIC: self.metric, _EMBEDDER + self.vector_field: self.fingerprint.to_json()}
+        properties = {
+            _METRIC: self.metric,
+            _INDEX: self.index,
+            _EMBEDDER + self.vector_field: self.fingerprint.to_json(),
+        }
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
 
     @property

@@ -1,29 +1,22 @@
-"""Load an embedder and run it: pixels in, unit vectors out.
-
-A network is built by Keras once, exported to OpenVINO and kept under `LOOKALIKE_HOME/networks` by its fingerprint. From
-then on TensorFlow is not imported: OpenVINO runs the export.
-"""
+"""Load an embedder and run it: pixels in, unit vectors out."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import os
-import shutil
-import sys
-import tempfile
-import threading
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import DEFAULT_BACKBONE, backbone_named, build_network, check_weights
-from utilities.errors import EmbedderMismatch, WeightsUnavailable
+from utilities.backbones import DEFAULT_BACKBONE
+from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
+from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights
 from utilities.fingerprint import Fingerprint
+from utilities.keras_runtime import KerasEmbedder, gpu_is_present
+from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,8 +26,10 @@ logger = logging.getLogger(__name__)
 
 #: What must be said of every result of an embedder with random weights.
 UNTRAINED = "the network is untrained (--weights random): results see colour and texture only"
-#: Images that go through the network together.
-BATCH_SIZE = 32
+#: What executes a network; `auto` is keras where there is a GPU that it can use, and openvino elsewhere.
+RUNTIMES = ("auto", "openvino", "keras")
+#: What a network computes in; `auto` is the fastest that keeps its vectors.
+PRECISIONS = ("auto", "f32", "bf16", "int8")
 
 
 class Embedder(Protocol):
@@ -44,105 +39,117 @@ class Embedder(Protocol):
     fingerprint: Fingerprint
     #: Height and width of the input in pixels.
     input_size: int
+    #: Images of a batch that the embedder is fast with.
+    batch_size: int
+
+    @property
+    def runtime(self) -> str:
+        """What executes it and how, such as `OpenVINO in bf16`."""
+        ...
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed a batch.
+        """Embed one batch, as soon as can be.
 
         Args:
-            pixels: (n, input_size, input_size, 3) uint8 RGB.
+            pixels: (n, input_size, input_size, 3) uint8 RGB, n at least 1.
 
         Returns:
             (n, fingerprint.dimension) float32, each row of length 1.
         """
         ...
 
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Embed many batches, as fast as can be; several are under way at once, and they come back in order.
 
-class OpenVINOEmbedder:
-    """An exported network, run by OpenVINO on the processor in 32-bit floating point; safe to use from many threads."""
+        Args:
+            batches: each as `embed` takes it, at best of `batch_size`. They are asked for a few ahead of what is
+                yielded, never more.
 
-    def __init__(self, network: Path, fingerprint: Fingerprint) -> None:
-        self.fingerprint = fingerprint
-        self._compiled, self._one_at_a_time = _compile(network)
-        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
-
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """As `Embedder.embed`."""
-        # A compiled network has one request of its own, which two threads must not share.
-        with self._one_at_a_time:
-            embeddings: NDArray[np.float32] = self._compiled(pixels)[0]
-        return embeddings
-
-
-@functools.lru_cache(maxsize=4)
-def _compile(network: Path) -> tuple[Any, threading.Lock]:
-    """Compiled networks are kept, so that one query after another in a notebook does not load them again."""
-    compiled = (
-        _import_openvino()
-        .Core()
-        .compile_model(
-            network,
-            "CPU",
-            # Unless told otherwise OpenVINO rounds to bfloat16 where the processor has it.
-            {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
-        )
-    )
-    return compiled, threading.Lock()
+        Yields:
+            As `embed` returns them, one for each batch.
+        """
+        ...
 
 
 def load_embedder(
-    backbone: str = DEFAULT_BACKBONE, weights: str | os.PathLike[str] = "imagenet", settings: Settings | None = None
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str | os.PathLike[str] = "imagenet",
+    settings: Settings | None = None,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
 ) -> Embedder:
-    """The embedder of a backbone, exported at the first call and read from `settings.networks` after that.
+    """The embedder of a backbone.
+
+    For OpenVINO the network is exported at the first call, and read from `settings.networks` after that, without
+    importing Keras. Keras builds it in every process.
 
     Args:
         backbone: a key of `utilities.backbones.BACKBONES`.
         weights: `"imagenet"`, `"random"`, or the path of a weights file, as `backbones.build_network` takes them.
         settings: where exported networks lie; from the environment by default.
+        runtime: one of `RUNTIMES`.
+        precision: one of `PRECISIONS`, but int8, which needs images: `utilities.quantization.quantize` makes that.
 
     Raises:
+        InvalidArgument: a runtime or a precision that cannot be had here.
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
     """
     settings = settings or Settings.load()
     backbone = backbone.lower()
-    source = _source(backbone, weights)
+    _refuse_unknown("precision", precision, PRECISIONS)
     if weights == "random":
         _note_untrained()
-    for directory in sorted(settings.networks.glob("[!.]*")):
-        about = _read_about(directory)
-        if about is not None and source in about["sources"]:
-            network = _open_network(directory, _stated(Fingerprint(**about["fingerprint"]), weights))
-            if network is not None:
-                return network
-    fingerprint = _stated(_export(backbone, weights, source, settings), weights)
-    network = _open_network(settings.networks / fingerprint.name, fingerprint)
-    assert network is not None, "a network that was just written can be opened"
-    return network
+    if _resolved(runtime) == "keras":
+        return KerasEmbedder(backbone, weights, precision)
+    if found := find_by_weights(backbone, weights, settings):
+        exported = _open(*found, precision)
+        if exported:
+            return exported
+    return OpenVINOEmbedder(*export(backbone, weights, settings), precision)
 
 
-def embedder_of(fingerprint: Fingerprint, settings: Settings | None = None) -> Embedder:
+def embedder_of(
+    fingerprint: Fingerprint,
+    settings: Settings | None = None,
+    *,
+    runtime: str = "openvino",
+    precision: str = "auto",
+) -> Embedder:
     """The embedder that a collection was loaded with.
 
     Args:
         fingerprint: the collection's. A network that was not exported here is built from the weights it names.
         settings: where exported networks lie; from the environment by default.
+        runtime: one of `RUNTIMES`. The default starts soonest, which is what a query needs.
+        precision: one of `PRECISIONS`.
 
     Raises:
         EmbedderMismatch: the weights found there today are not those of the collection.
-        InvalidArgument, WeightsUnavailable: as `backbones.build_network` does.
+        InvalidArgument, WeightsUnavailable: as `load_embedder` does.
     """
     settings = settings or Settings.load()
+    quantized = bool(fingerprint.quantization_digest)
     weights = fingerprint.weights
-    network = _open_network(settings.networks / fingerprint.name, fingerprint)
-    if network is not None:
-        if weights == "random":
-            _note_untrained()
-        return network
+    runtime = "openvino" if quantized else _resolved(runtime)
+    if runtime == "openvino":
+        network = find_by_fingerprint(fingerprint, settings)
+        exported = _open(network, fingerprint, precision) if network else None
+        if exported:
+            if weights == "random":
+                _note_untrained()
+            return exported
+    if quantized:
+        raise WeightsUnavailable(
+            f"The collection was embedded by {fingerprint}, a network that was quantised where it was loaded; copy "
+            f"{fingerprint.name} from that LOOKALIKE_HOME's networks into {settings.networks}, or load it anew."
+        )
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise WeightsUnavailable(
             f"The collection was embedded by {fingerprint} from {weights!r}; that file is gone, and so is the network "
             f"that was exported to {settings.networks}. Put either back."
         )
-    embedder = load_embedder(fingerprint.backbone, weights, settings)
+    embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
     if not fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
             f"The collection was embedded by {fingerprint}, but the weights {weights!r} give {embedder.fingerprint}; "
@@ -152,7 +159,7 @@ def embedder_of(fingerprint: Fingerprint, settings: Settings | None = None) -> E
 
 
 def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Embed any number of images, `BATCH_SIZE` at a time.
+    """Embed any number of images.
 
     Args:
         embedder: what embeds.
@@ -161,91 +168,37 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
     Returns:
         (n, dimension) float32.
     """
-    embeddings = np.empty((len(pixels), embedder.fingerprint.dimension), np.float32)
-    for start in range(0, len(pixels), BATCH_SIZE):
-        embeddings[start : start + BATCH_SIZE] = embedder.embed(pixels[start : start + BATCH_SIZE])
-    return embeddings
+    size = embedder.batch_size
+    if 0 < len(pixels) <= size:
+        return embedder.embed(pixels)
+    batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
+    nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    return np.concatenate([nothing, *embedder.embed_stream(batches)])
 
 
-def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
-    """Names backbone, preprocessing and the origin of the weights, without building the network."""
-    row = backbone_named(backbone)
-    origin = os.fspath(weights)
-    check_weights(origin)
-    if origin not in ("imagenet", "random"):
-        with Path(origin).open("rb") as file:
-            digest = hashlib.blake2b(digest_size=16)
-            while block := file.read(1 << 20):
-                digest.update(block)
-        origin = digest.hexdigest()
-    return f"{backbone}, {row.preprocessing}, {origin}"
-
-
-def _export(backbone: str, weights: str | os.PathLike[str], source: str, settings: Settings) -> Fingerprint:
-    """Build a network, write it to `settings.networks / fingerprint.name`, and return its fingerprint."""
-    logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
-    openvino = _import_openvino()
-    row = backbone_named(backbone)
-    model, weights_digest = build_network(backbone, weights)
-    fingerprint = Fingerprint(backbone, weights_digest, row.preprocessing, row.dimension)
-    settings.networks.mkdir(parents=True, exist_ok=True)
-    finished = settings.networks / fingerprint.name
-    with tempfile.TemporaryDirectory(dir=settings.networks, prefix=".unfinished-") as folder:
-        saved_model, unfinished = Path(folder) / "saved_model", Path(folder) / "network"
-        # Keras's own export to OpenVINO fails on Python 3.13; by way of a SavedModel it works on every version.
-        model.export(str(saved_model), format="tf_saved_model", verbose=False)
-        unfinished.mkdir()
-        openvino.save_model(openvino.convert_model(saved_model), unfinished / "network.xml", compress_to_fp16=False)
-        _write_about(unfinished, fingerprint, [source])
-        try:
-            unfinished.rename(finished)
-        except OSError:  # Another process, or another file with the same weights, came first.
-            about = _read_about(finished) or {"sources": []}
-            _write_about(finished, fingerprint, sorted({source, *about["sources"]}))
-    return fingerprint
-
-
-def _write_about(directory: Path, fingerprint: Fingerprint, sources: list[str]) -> None:
-    """What an exported network is, and which weights it may be found by."""
-    about = {"fingerprint": json.loads(fingerprint.to_json()), "sources": sources}
-    (directory / "about.json").write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _read_about(directory: Path) -> dict[str, Any] | None:
+def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) -> OpenVINOEmbedder | None:
+    """An exported network, opened; a damaged one is removed, and None says that it must be exported again."""
     try:
-        about: dict[str, Any] = json.loads((directory / "about.json").read_text())
-    except (OSError, ValueError):
-        return None  # not a network, or a damaged one
-    return about
+        return OpenVINOEmbedder(network, fingerprint, precision)
+    except RuntimeError as error:
+        logger.warning("The exported network %s is damaged and will be made again: %s", network.directory, error)
+        network.remove()
+        return None
 
 
-def _stated(fingerprint: Fingerprint, weights: str | os.PathLike[str]) -> Fingerprint:
-    """The fingerprint with the origin of the weights; a file's whole path, since a query may come from elsewhere."""
-    origin = os.fspath(weights)
-    return replace(fingerprint, weights=origin if origin in ("imagenet", "random") else str(Path(origin).resolve()))
+def _resolved(runtime: str) -> str:
+    _refuse_unknown("runtime", runtime, RUNTIMES)
+    if runtime != "auto":
+        return runtime
+    return "keras" if gpu_is_present() else "openvino"
+
+
+def _refuse_unknown(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidArgument(f"There is no {what} {value!r}; choose one of {', '.join(known)}.")
 
 
 @functools.cache
 def _note_untrained() -> None:
     """Say it loudly, once."""
     logger.warning("NOTE: %s.", UNTRAINED)
-
-
-def _import_openvino() -> Any:
-    """OpenVINO without its telemetry, which reports to its makers when it is imported and when it converts."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
-
-
-def _open_network(directory: Path, fingerprint: Fingerprint) -> OpenVINOEmbedder | None:
-    """An exported network; None if it was not exported. A damaged one is removed, to be exported again."""
-    if not directory.is_dir():
-        return None
-    try:
-        return OpenVINOEmbedder(directory / "network.xml", fingerprint)
-    except RuntimeError as error:
-        logger.warning("The exported network %s is damaged and will be made again: %s", directory, error)
-        shutil.rmtree(directory)
-        return None

@@ -11,6 +11,7 @@ LookalikeError                 exit status 1: the work failed
 │   └── DownloadFailed
 ├── NoImagesFound
 ├── WeightsUnavailable
+├── MissingPackage
 ├── IdMapError
 └── DatabaseError
     ├── DatabaseUnreachable
@@ -64,6 +65,10 @@ class NoImagesFound(LookalikeError):
 
 class WeightsUnavailable(LookalikeError):
     """Weights that cannot be downloaded, read, or fitted to the backbone."""
+
+
+class MissingPackage(LookalikeError):
+    """An optional package that is not installed; the message says how to install it."""
 
 
 class IdMapError(LookalikeError):

@@ -21,6 +21,9 @@ class Fingerprint:
     dimension: int
     #: Hexadecimal BLAKE2b of the projection; empty without one.
     pca_digest: str = ""
+    #: Hexadecimal BLAKE2b of the network quantised to int8, which depends on the images that calibrated it; empty if it
+    #: computes in floating point. Rounding to bfloat16 is no part of the identity: those vectors may meet.
+    quantization_digest: str = ""
     #: Where the weights came from, `imagenet`, `random` or a file, for whoever has to fetch them again. No part of the
     #: identity: the same weights may lie in two files.
     weights: str = field(default="imagenet", compare=False)
@@ -50,4 +53,5 @@ class Fingerprint:
     def __str__(self) -> str:
         weights = f", weights {self.weights_digest[:8]}" if self.weights_digest else ""
         reduced = f", PCA {self.pca_digest[:8]}" if self.pca_digest else ""
-        return f"{self.backbone}, {self.dimension} dimensions{weights}{reduced}"
+        quantized = f", int8 {self.quantization_digest[:8]}" if self.quantization_digest else ""
+        return f"{self.backbone}, {self.dimension} dimensions{weights}{reduced}{quantized}"

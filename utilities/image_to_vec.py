@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from utilities.embedder import BATCH_SIZE, Embedder, embed_in_batches, load_embedder
+from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import ImageError, UnreadableImage
 from utilities.failures import Failure
 from utilities.image_files import ImageSource, find_images, read_pixels
 from utilities.items import Item, printable
 from utilities.settings import Settings
+from utilities.streams import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
-#: Images that may be decoded ahead of the network: a bound on memory, whatever the size of the tree.
-DECODED_AHEAD = 4 * BATCH_SIZE
+#: Batches that may be decoded ahead of the network: a bound on memory, whatever the size of the tree.
+DECODED_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def image_to_vec(
 
 
 def embed_files(root: Path, paths: Sequence[str], embedder: Embedder, settings: Settings) -> Iterator[Chunk]:
-    """Embed files as a stream: decoded in threads, embedded in batches, in the order given.
+    """Embed files as a stream, in the order given: while a batch is embedded, the next ones are decoded in threads.
 
     Args:
         root: directory that the paths are relative to.
@@ -101,29 +103,52 @@ def embed_files(root: Path, paths: Sequence[str], embedder: Embedder, settings: 
         settings: limits.
 
     Yields:
-        Chunks of at most `BATCH_SIZE` files; every path is in exactly one of them, as an item or as a failure.
+        Chunks of at most `embedder.batch_size` items; every path is in exactly one of them, as an item or as a failure.
     """
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[_Decoded | Failure]] = deque()
-        rest = iter(paths)
+    size = embedder.batch_size
+    nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    with ThreadPoolExecutor(_processors(), thread_name_prefix="decode") as pool:
+        decode = partial(_decode, root, size=embedder.input_size, settings=settings)
+        batches = _batches(in_order(pool, decode, paths, DECODED_AHEAD * size), size)
+        under_way: deque[_Batch] = deque()
 
-        def submit(count: int) -> None:
-            for path in islice(rest, count):
-                waiting.append(pool.submit(_decode, root, path, embedder.input_size, settings))
+        def pixels() -> Iterator[NDArray[np.uint8]]:
+            for batch in batches:
+                under_way.append(batch)
+                if batch.decoded:
+                    yield np.stack([each.pixels for each in batch.decoded])  # (n, input_size, input_size, 3)
 
-        submit(DECODED_AHEAD)
-        try:
-            while waiting:
-                batch = [waiting.popleft().result() for _ in range(min(BATCH_SIZE, len(waiting)))]
-                submit(len(batch))
-                decoded = [result for result in batch if isinstance(result, _Decoded)]
-                failures = [result for result in batch if isinstance(result, Failure)]
-                pixels = _stack((result.pixels for result in decoded), embedder.input_size)
-                yield Chunk([result.item for result in decoded], embed_in_batches(embedder, pixels), failures)
-        finally:
-            for future in waiting:
-                future.cancel()
+        for embeddings in embedder.embed_stream(pixels()):
+            while not under_way[0].decoded:  # Of these the network saw nothing.
+                yield under_way.popleft().chunk(nothing)
+            yield under_way.popleft().chunk(embeddings)
+        yield from (batch.chunk(nothing) for batch in under_way)
+
+
+def sample_pixels(
+    root: Path, paths: Sequence[str], count: int, embedder: Embedder, settings: Settings
+) -> NDArray[np.uint8]:
+    """Decode a random sample of a tree, the same at every call.
+
+    Args:
+        root: directory that the paths are relative to.
+        paths: POSIX paths.
+        count: how many are wanted; fewer come back where there are fewer, or where some cannot be read.
+        embedder: whose input the pixels are.
+        settings: limits.
+
+    Returns:
+        (at most count, input_size, input_size, 3) uint8 RGB.
+    """
+    chosen = random.Random(0).sample(list(paths), min(count, len(paths)))
+    with ThreadPoolExecutor(_processors(), thread_name_prefix="decode") as pool:
+        decode = partial(_decode, root, size=embedder.input_size, settings=settings)
+        decoded = [result.pixels for result in pool.map(decode, chosen) if isinstance(result, _Decoded)]
+    return np.stack(decoded) if decoded else np.empty((0, embedder.input_size, embedder.input_size, 3), np.uint8)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def embed_images(
@@ -142,8 +167,11 @@ def embed_images(
     Raises:
         ImageError: one of them cannot be read.
     """
-    pixels = (read_pixels(source, embedder.input_size, settings)[0] for source in sources)
-    return embed_in_batches(embedder, _stack(pixels, embedder.input_size))
+    size = embedder.input_size
+    pixels = np.empty((len(sources), size, size, 3), np.uint8)
+    for row, source in enumerate(sources):
+        pixels[row] = read_pixels(source, size, settings)[0]
+    return embed_in_batches(embedder, pixels)
 
 
 @dataclass(frozen=True)
@@ -152,7 +180,33 @@ class _Decoded:
     pixels: NDArray[np.uint8]
 
 
-def _decode(root: Path, path: str, size: int, settings: Settings) -> _Decoded | Failure:
+@dataclass(frozen=True)
+class _Batch:
+    """What goes through the network together, and what failed on the way to it."""
+
+    decoded: list[_Decoded]
+    failures: list[Failure]
+
+    def chunk(self, embeddings: NDArray[np.float32]) -> Chunk:
+        return Chunk([each.item for each in self.decoded], embeddings, self.failures)
+
+
+def _batches(results: Iterable[_Decoded | Failure], size: int) -> Iterator[_Batch]:
+    """Batches of `size` decoded images, the last of fewer; or where `size` failures came between."""
+    batch = _Batch([], [])
+    for result in results:
+        if isinstance(result, _Decoded):
+            batch.decoded.append(result)
+        else:
+            batch.failures.append(result)
+        if size in (len(batch.decoded), len(batch.failures)):
+            yield batch
+            batch = _Batch([], [])
+    if batch.decoded or batch.failures:
+        yield batch
+
+
+def _decode(root: Path, path: str, *, size: int, settings: Settings) -> _Decoded | Failure:
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -170,9 +224,3 @@ def _decode(root: Path, path: str, size: int, settings: Settings) -> _Decoded | 
         root, path, width=width, height=height, file_size=status.st_size, file_mtime_ns=status.st_mtime_ns
     )
     return _Decoded(item, pixels)
-
-
-def _stack(pixels: Iterable[NDArray[np.uint8]], size: int) -> NDArray[np.uint8]:
-    """(n, size, size, 3), also for n = 0, which `np.stack` refuses."""
-    images = list(pixels)
-    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)

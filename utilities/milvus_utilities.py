@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -11,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pymilvus import DataType, MilvusClient, MilvusException
-from pymilvus.client.types import LoadState
+from pymilvus import DataType, MilvusClient
 
 from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
-from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import describe_file
 from utilities.items import ITEM_FIELDS, Item
+from utilities.milvus_collections import describe_collection as describe_collection
+from utilities.milvus_collections import find_collection as find_collection
+from utilities.milvus_collections import list_collections as list_collections
+from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
 from utilities.milvus_connection import connect as connect
-from utilities.milvus_connection import milvus_errors
+from utilities.milvus_index import check_index as check_index
+from utilities.milvus_index import ensure_index as ensure_index
+from utilities.milvus_index import faiss_kept_quiet, index_params, restore_index
+from utilities.milvus_search import loaded
+from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: A server returns no more matches than this (`proxy.limits`, `quotaAndLimits.limits.topK`).
-MAX_TOP_K = 16_384
-#: Bytes of one message. A server takes 64 MiB; an eighth of it keeps the server's and our memory small.
-MESSAGE_BYTES = 8 * 1024 * 1024
-#: Rows that one page of an iteration holds. A server allows 16,384.
-PAGE_ROWS = 8_192
 
 
 def create_collection(
@@ -44,11 +43,13 @@ def create_collection(
     metric: str = "COSINE",
     fingerprint: Fingerprint | None = None,
     root: str | os.PathLike[str] | None = None,
+    index: str | None = None,
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
     The schema: `id`, `path`, `part`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one
-    vector field with an exact (FLAT) index, and dynamic fields for whatever else is inserted.
+    vector field, and dynamic fields for whatever else is inserted. It begins with an exact (FLAT) index; `ensure_index`
+    builds another when the items are there.
 
     Args:
         client: from `connect`.
@@ -58,18 +59,24 @@ def create_collection(
         fingerprint: `embedder.fingerprint`. By default the collection is taken to hold vectors of the default embedder,
             ResNet50 with ImageNet weights, as `image_to_vec` makes them.
         root: directory that paths are relative to; by default the first insert settles it.
+        index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, which begins as `"auto"`.
 
     Raises:
-        InvalidArgument: a name or a metric that Milvus does not take, or a dimension that is not the embedder's.
+        InvalidArgument: a name, an index or a metric that Milvus does not take, or a dimension that is not the
+            embedder's.
         EmbedderMismatch: the collection exists with vectors of another embedder.
         DatabaseError: Milvus failed.
     """
-    wanted = CollectionInfo.checked(name, dimension=dimension, metric=metric, fingerprint=fingerprint, root=root)
+    check_index(index or "auto")
+    wanted = CollectionInfo.checked(
+        name, dimension=dimension, metric=metric, fingerprint=fingerprint, root=root, index=index or "auto"
+    )
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):
             existing = describe_collection(client, name)
             existing.refuse_unless_same(wanted)
-            return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint)
+            restore_index(client, existing)
+            return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint, index=index)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("path", DataType.VARCHAR, max_length=65_535)
@@ -78,12 +85,10 @@ def create_collection(
         for number in ("width", "height", "file_size", "file_mtime_ns"):
             schema.add_field(number, DataType.INT64)
         schema.add_field(wanted.vector_field, DataType.FLOAT_VECTOR, dim=dimension)
-        index = client.prepare_index_params()
-        index.add_index(wanted.vector_field, index_type="FLAT", metric_type=wanted.metric)
         client.create_collection(
             name,
             schema=schema,
-            index_params=index,
+            index_params=index_params(client, wanted, "flat", 0),
             properties=wanted.properties(),
             # A search sees what this process wrote, and does not wait for what others write.
             consistency_level="Session",
@@ -92,9 +97,15 @@ def create_collection(
 
 
 def settle(
-    client: MilvusClient, info: CollectionInfo, *, root: Path | None = None, fingerprint: Fingerprint | None = None
+    client: MilvusClient,
+    info: CollectionInfo,
+    *,
+    root: Path | None = None,
+    fingerprint: Fingerprint | None = None,
+    index: str | None = None,
 ) -> CollectionInfo:
-    """Note what a collection did not know of itself yet: its root, or the digest of its embedder's weights.
+    """Note what a collection did not know of itself yet: its root, or the digest of its embedder's weights; or that it
+    is to have another index.
 
     Raises:
         DatabaseError: Milvus failed.
@@ -104,6 +115,8 @@ def settle(
         known = replace(known, root=root)
     if fingerprint is not None and not info.fingerprint.weights_digest:
         known = replace(known, fingerprint=fingerprint)
+    if index is not None:
+        known = replace(known, index=index)
     return known if known == info else _note(client, known)
 
 
@@ -120,39 +133,6 @@ def _note(client: MilvusClient, info: CollectionInfo) -> CollectionInfo:
     with milvus_errors(f"change the properties of {info.name!r}"):
         client.alter_collection_properties(info.name, info.properties())
     return info
-
-
-def describe_collection(client: MilvusClient, name: str) -> CollectionInfo:
-    """What a collection says of itself.
-
-    Raises:
-        CollectionNotFound: no such collection, or not one of ours; the message says which there are.
-        DatabaseError: Milvus failed.
-    """
-    with milvus_errors(f"describe the collection {name!r}"):
-        if not client.has_collection(name):
-            there = list_collections(client)
-            hint = f"there are: {', '.join(there)}" if there else "`lookalike load DIR` makes the first"
-            raise CollectionNotFound(f"There is no collection {name!r}; {hint}.")
-        info = CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
-    if info is None:
-        raise CollectionNotFound(f"The collection {name!r} was not made by Lookalike; choose another name.")
-    return info
-
-
-def list_collections(client: MilvusClient) -> list[str]:
-    """Names of the collections that Lookalike made, sorted.
-
-    Raises:
-        DatabaseError: Milvus failed.
-    """
-    with milvus_errors("list the collections"):
-        names = sorted(client.list_collections())
-        return [
-            name
-            for name in names
-            if CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
-        ]
 
 
 def insert_embeddings(
@@ -214,6 +194,7 @@ def insert_embeddings(
     id_map.append(items[row] for row in rows)
     id_map.compact()
     flush(client, name)
+    ensure_index(client, info, count_items(client, name))
     return [item.id for item in items]
 
 
@@ -264,79 +245,8 @@ def flush(client: MilvusClient, name: str) -> None:
 
     A search is right without it, but slow: Milvus Lite reads what is not flushed row by row.
     """
-    with milvus_errors(f"flush {name!r}"):
+    with milvus_errors(f"flush {name!r}"), faiss_kept_quiet(client):
         client.flush(name)
-
-
-def nearest_neighbours(
-    client: MilvusClient,
-    collection: str | CollectionInfo,
-    embeddings: NDArray[np.floating[Any]],
-    top_k: int = 20,
-    filter: str = "",
-) -> list[list[dict[str, Any]]]:
-    """The nearest items of each of several vectors.
-
-    Args:
-        client: from `connect`.
-        collection: its name, or what `describe_collection` said of it, which saves asking again.
-        embeddings: (n, dimension); n may be any number, they are sent in messages of at most `MESSAGE_BYTES`.
-        top_k: matches for each, 1 to `MAX_TOP_K`.
-        filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
-
-    Returns:
-        n lists, nearest first, each of at most `top_k` dictionaries: the fields of `Item`, and `score`, which is the
-        cosine or inner product, or for L2 the Euclidean distance.
-
-    Raises:
-        InvalidArgument: `top_k` out of range, vectors of another dimension, or an expression that Milvus cannot read.
-        CollectionNotFound: no such collection.
-        DatabaseError: Milvus failed.
-    """
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
-    info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
-    embeddings = np.asarray(embeddings, dtype=np.float32)
-    dimension = info.fingerprint.dimension
-    if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
-        raise InvalidArgument(
-            f"The collection {info.name!r} holds vectors of {dimension} dimensions; embeddings of shape "
-            f"{embeddings.shape} cannot be compared with them."
-        )
-    found = []
-    step = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * dimension)))
-    with _loaded(client, info.name, "search", filter):
-        for start in range(0, len(embeddings), step):
-            found += client.search(
-                info.name,
-                data=list(embeddings[start : start + step]),
-                anns_field=info.vector_field,
-                limit=top_k,
-                filter=filter,
-                output_fields=list(ITEM_FIELDS),
-                search_params={"metric_type": info.metric},
-            )
-    # Milvus returns the square of the Euclidean distance.
-    score = (lambda distance: float(np.sqrt(max(distance, 0.0)))) if info.metric == "L2" else float
-    return [[{**hit["entity"], "id": hit["id"], "score": score(hit["distance"])} for hit in hits] for hits in found]
-
-
-@contextlib.contextmanager
-def _loaded(client: MilvusClient, name: str, doing: str, filter: str = "") -> Iterator[None]:
-    """Have a collection in use, and tell a filter that cannot be read from a database that failed."""
-    with milvus_errors(f"{doing} {name!r}"):
-        # The embedded database forgets at every start which collections are in use; a server remembers.
-        if client.get_load_state(name)["state"] != LoadState.Loaded:
-            client.load_collection(name)
-        try:
-            yield
-        except MilvusException as error:
-            if not filter:
-                raise
-            # Milvus has one kind of error for both. If it answers without the filter, the filter is at fault.
-            client.query(name, filter="", output_fields=["id"], limit=1)
-            reason = error.message.strip().splitlines()[0][:200].rstrip(".?")
-            raise InvalidArgument(f"The filter {filter!r} cannot be applied to {name!r}: {reason}.") from error
 
 
 def count_items(client: MilvusClient, name: str) -> int:
@@ -345,7 +255,7 @@ def count_items(client: MilvusClient, name: str) -> int:
     Raises:
         DatabaseError: Milvus failed.
     """
-    with _loaded(client, name, "count"):
+    with loaded(client, name, "count"):
         rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
         return int(rows[0]["count(*)"])
 
@@ -365,7 +275,7 @@ def stored_items(
         InvalidArgument: an expression that Milvus cannot read.
         DatabaseError: Milvus failed.
     """
-    with _loaded(client, name, "read", filter):
+    with loaded(client, name, "read", filter):
         pages = client.query_iterator(
             name, batch_size=PAGE_ROWS, filter=filter, output_fields=list(fields), consistency_level="Strong"
         )

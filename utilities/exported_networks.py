@@ -1,0 +1,157 @@
+"""Networks on the disk: built by Keras once, exported for OpenVINO, and kept by their fingerprints.
+
+One directory a network under `LOOKALIKE_HOME/networks`: `network.xml` and `network.bin`, which OpenVINO reads, and
+`about.json`, which says what it is, by which weights it may be found, and what was measured on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utilities.backbones import backbone_named, build_network, check_weights, weights_origin
+from utilities.fingerprint import Fingerprint
+from utilities.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """One of them."""
+
+    directory: Path
+
+    @property
+    def file(self) -> Path:
+        """What OpenVINO reads."""
+        return self.directory / "network.xml"
+
+    def about(self) -> dict[str, Any]:
+        """`fingerprint`, `sources`, and what else was noted; empty if this is no network, or a damaged one."""
+        try:
+            about: dict[str, Any] = json.loads((self.directory / "about.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return about
+
+    def note(self, **facts: Any) -> None:
+        """Add to what is known of the network; a reader sees the old or the new, never a part."""
+        text = json.dumps({**self.about(), **facts}, indent=2) + "\n"
+        with tempfile.NamedTemporaryFile("w", dir=self.directory, suffix=".json", delete=False) as file:
+            file.write(text)
+        Path(file.name).replace(self.directory / "about.json")
+
+    def remove(self) -> None:
+        """Remove it, to be exported again."""
+        shutil.rmtree(self.directory)
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which reports to its makers when it is imported and when it converts."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def find_by_fingerprint(fingerprint: Fingerprint, settings: Settings) -> ExportedNetwork | None:
+    """The network of a fingerprint; None if it was not exported here."""
+    network = ExportedNetwork(settings.networks / fingerprint.name)
+    return network if network.directory.is_dir() else None
+
+
+def find_by_weights(
+    backbone: str, weights: str | os.PathLike[str], settings: Settings
+) -> tuple[ExportedNetwork, Fingerprint] | None:
+    """The network of a backbone and the origin of its weights; None if it was not exported here.
+
+    Raises:
+        InvalidArgument: as `backbones.check_weights` does.
+    """
+    source = _source(backbone, weights)
+    for directory in sorted(settings.networks.glob("[!.]*")):
+        about = ExportedNetwork(directory).about()
+        if source in about.get("sources", []):
+            fingerprint = Fingerprint(**{**about["fingerprint"], "weights": weights_origin(weights)})
+            return ExportedNetwork(directory), fingerprint
+    return None
+
+
+def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -> tuple[ExportedNetwork, Fingerprint]:
+    """Build a network by Keras, whichever backend it has, and write it.
+
+    Raises:
+        InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
+    """
+    logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
+    row = backbone_named(backbone)
+    model, weights_digest = build_network(backbone, weights)
+    fingerprint = Fingerprint(
+        backbone, weights_digest, row.preprocessing, row.dimension, weights=weights_origin(weights)
+    )
+    return write(_convert(model), fingerprint, settings, sources=[_source(backbone, weights)]), fingerprint
+
+
+def write(
+    model: Any, fingerprint: Fingerprint, settings: Settings, *, sources: list[str], **facts: Any
+) -> ExportedNetwork:
+    """Write an OpenVINO model; a process that dies on the way leaves nothing that could be taken for a network.
+
+    Args:
+        model: an `openvino.Model`.
+        fingerprint: what it is.
+        settings: where networks lie.
+        sources: which weights it may be found by.
+        facts: what else is known of it.
+    """
+    settings.networks.mkdir(parents=True, exist_ok=True)
+    finished = ExportedNetwork(settings.networks / fingerprint.name)
+    with tempfile.TemporaryDirectory(dir=settings.networks, prefix=".unfinished-") as folder:
+        unfinished = ExportedNetwork(Path(folder) / "network")
+        unfinished.directory.mkdir()
+        import_openvino().save_model(model, unfinished.file, compress_to_fp16=False)
+        unfinished.note(fingerprint=json.loads(fingerprint.to_json()), sources=sources, **facts)
+        try:
+            unfinished.directory.rename(finished.directory)
+        except OSError:  # Another process, or another file with the same weights, came first.
+            about = unfinished.about()
+            known = {**about, **finished.about()}
+            finished.note(**{**known, "sources": sorted({*sources, *known["sources"]})})
+    return finished
+
+
+def _convert(model: Any) -> Any:
+    """A Keras model as an OpenVINO model."""
+    import keras
+
+    with tempfile.TemporaryDirectory() as folder:
+        if keras.backend.backend() == "torch":
+            # PyTorch writes no SavedModel.
+            model.export(f"{folder}/network.xml", format="openvino", verbose=False)
+            return import_openvino().Core().read_model(f"{folder}/network.xml").clone()
+        # Keras's own export to OpenVINO fails on Python 3.13; by way of a SavedModel it works on every version.
+        model.export(folder, format="tf_saved_model", verbose=False)
+        return import_openvino().convert_model(folder)
+
+
+def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
+    """Names backbone, preprocessing and the origin of the weights, without building the network."""
+    row = backbone_named(backbone)
+    origin = os.fspath(weights)
+    check_weights(origin)
+    if origin not in ("imagenet", "random"):
+        with Path(origin).open("rb") as file:
+            digest = hashlib.blake2b(digest_size=16)
+            while block := file.read(1 << 20):
+                digest.update(block)
+        origin = digest.hexdigest()
+    return f"{backbone}, {row.preprocessing}, {origin}"

@@ -1,0 +1,150 @@
+"""Which index a collection has, and how it is searched: chosen by the number of items and by the database.
+
+The figures behind the choice are those of `benchmarks/results/search.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pymilvus import MilvusClient
+
+from utilities.collection_info import CollectionInfo
+from utilities.errors import InvalidArgument
+from utilities.milvus_connection import milvus_errors
+from utilities.quiet import silent_standard_error
+
+#: What may be asked for: Milvus's own names, or the one that suits.
+INDEXES = ("auto", "flat", "ivf_flat", "ivf_sq8", "hnsw")
+#: Up to so many items every vector is compared: exact, as fast as need be, and nothing to build.
+MOST_ITEMS_COMPARED = 5_000
+#: Parameters of HNSW as its authors use them (Malkov and Yashunin 2018, section 4): links of a node, and candidates
+#: that are looked at while one is inserted.
+HNSW_PARAMETERS = {"M": 16, "efConstruction": 200}
+#: Candidates that a search in HNSW keeps, and lists that one in IVF looks into, of the 128 of Milvus Lite or of
+#: `4 * sqrt(items)` of a server.
+EF, NPROBE = 128, 32
+#: The most of either that Milvus takes, by which a search comes to see everything.
+MAX_EF, MAX_NPROBE = 32_768, 65_536
+
+
+def check_index(index: str) -> None:
+    """Refuse what is no index.
+
+    Raises:
+        InvalidArgument: not one of `INDEXES`.
+    """
+    if index not in INDEXES:
+        raise InvalidArgument(f"There is no index {index!r}; choose one of {', '.join(INDEXES)}.")
+
+
+def choose_index(items: int, *, embedded: bool) -> str:
+    """What `"auto"` means.
+
+    Milvus Lite's own exact search copies every vector at every query, so that FAISS's inverted lists are faster even
+    where all of them are looked into, which a query with a filter must do: both its HNSW and its IVF look for
+    neighbours first and filter them afterwards. A server filters first, and HNSW is its fastest.
+    """
+    if items <= MOST_ITEMS_COMPARED:
+        return "flat"
+    return "ivf_flat" if embedded else "hnsw"
+
+
+def is_embedded(client: MilvusClient) -> bool:
+    """Whether it is Milvus Lite that answers."""
+    return str(client.get_server_version()).startswith("milvus_lite")
+
+
+def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> str:
+    """Give a collection the index that suits its size, if it has another; its items can be searched all the time.
+
+    Args:
+        client: from `connect`.
+        info: the collection; `info.index` is what was asked for.
+        items: how many it holds.
+
+    Returns:
+        The index that it has now.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    wanted = info.index
+    if wanted == "auto":
+        wanted = choose_index(items, embedded=is_embedded(client))
+    with milvus_errors(f"index {info.name!r}"):
+        if current_index(client, info) != wanted:
+            client.release_collection(info.name)
+            client.drop_index(info.name, info.vector_field)
+            with faiss_kept_quiet(client):
+                client.create_index(info.name, index_params(client, info, wanted, items))
+                client.load_collection(info.name)
+    return wanted
+
+
+def restore_index(client: MilvusClient, info: CollectionInfo) -> None:
+    """Give a collection that has no index, because a process died while it was exchanged, an exact one.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"index {info.name!r}"):
+        if current_index(client, info) is None:
+            client.create_index(info.name, index_params(client, info, "flat", 0))
+            client.load_collection(info.name)
+
+
+def current_index(client: MilvusClient, info: CollectionInfo) -> str | None:
+    """The index that a collection has; None between two of them, where a process died."""
+    with milvus_errors(f"describe the index of {info.name!r}"):
+        found: dict[str, Any] | None = None
+        if info.vector_field in client.list_indexes(info.name):
+            found = client.describe_index(info.name, info.vector_field)
+    return str(found["index_type"]).lower() if found else None
+
+
+def index_params(client: MilvusClient, info: CollectionInfo, index: str, items: int) -> Any:
+    """What `MilvusClient.create_index` takes.
+
+    Milvus Lite 3.2 does not see build parameters as pymilvus 3.0 sends them, and keeps to 128 lists, M = 16 and
+    efConstruction = 200 whatever is asked for.
+    """
+    parameters: dict[str, int] = {}
+    if index == "hnsw":
+        parameters = HNSW_PARAMETERS
+    elif index.startswith("ivf"):
+        parameters = {"nlist": max(1, min(MAX_NPROBE, round(4 * items**0.5)))}
+    params = client.prepare_index_params()
+    params.add_index(
+        info.vector_field,
+        index_name=info.vector_field,
+        index_type=index.upper(),
+        metric_type=info.metric,
+        params=parameters,
+    )
+    return params
+
+
+def search_params(client: MilvusClient, info: CollectionInfo, top_k: int, filter: str) -> dict[str, Any]:
+    """What `MilvusClient.search` takes; parameters of an index that the collection has not are passed over.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        top_k: matches wanted. HNSW demands that `ef` is at least as large.
+        filter: a Milvus expression; empty for none.
+    """
+    everything = bool(filter) and is_embedded(client)
+    # Lists are of any length: those of a few may not hold a large top-k.
+    nprobe = MAX_NPROBE if everything or top_k > 100 else NPROBE
+    ef = MAX_EF if everything else min(MAX_EF, max(EF, 2 * top_k))
+    return {"metric_type": info.metric, "params": {"ef": ef, "nprobe": nprobe}}
+
+
+@contextlib.contextmanager
+def faiss_kept_quiet(client: MilvusClient) -> Iterator[None]:
+    """Around whatever makes Milvus Lite index: FAISS advises on standard error to cluster more points than it has."""
+    with silent_standard_error() if is_embedded(client) else contextlib.nullcontext():
+        yield

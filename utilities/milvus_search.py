@@ -1,0 +1,104 @@
+"""Search: the nearest items of vectors."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pymilvus import MilvusClient, MilvusException
+from pymilvus.client.types import LoadState
+
+from utilities.collection_info import CollectionInfo
+from utilities.errors import InvalidArgument
+from utilities.items import ITEM_FIELDS
+from utilities.milvus_collections import describe_collection
+from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
+from utilities.milvus_index import search_params
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A server returns no more matches than this (`proxy.limits`, `quotaAndLimits.limits.topK`).
+MAX_TOP_K = 16_384
+
+#: Collections of each connection that were found, or put, in use.
+_in_use: weakref.WeakKeyDictionary[MilvusClient, set[str]] = weakref.WeakKeyDictionary()
+
+
+def nearest_neighbours(
+    client: MilvusClient,
+    collection: str | CollectionInfo,
+    embeddings: NDArray[np.floating[Any]],
+    top_k: int = 20,
+    filter: str = "",
+) -> list[list[dict[str, Any]]]:
+    """The nearest items of each of several vectors.
+
+    Args:
+        client: from `connect`.
+        collection: its name, or what `describe_collection` said of it, which saves asking again.
+        embeddings: (n, dimension); n may be any number, they are sent in messages of at most `MESSAGE_BYTES`.
+        top_k: matches for each, 1 to `MAX_TOP_K`.
+        filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
+
+    Returns:
+        n lists, nearest first, each of at most `top_k` dictionaries: the fields of `Item`, and `score`, which is the
+        cosine or inner product, or for L2 the Euclidean distance.
+
+    Raises:
+        InvalidArgument: `top_k` out of range, vectors of another dimension, or an expression that Milvus cannot read.
+        CollectionNotFound: no such collection.
+        DatabaseError: Milvus failed.
+    """
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
+    info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
+    embeddings = np.asarray(embeddings, dtype=np.float32)
+    dimension = info.fingerprint.dimension
+    if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
+        raise InvalidArgument(
+            f"The collection {info.name!r} holds vectors of {dimension} dimensions; embeddings of shape "
+            f"{embeddings.shape} cannot be compared with them."
+        )
+    found = []
+    parameters = search_params(client, info, top_k, filter)
+    step = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * dimension)))
+    with loaded(client, info.name, "search", filter):
+        for start in range(0, len(embeddings), step):
+            found += client.search(
+                info.name,
+                data=list(embeddings[start : start + step]),
+                anns_field=info.vector_field,
+                limit=top_k,
+                filter=filter,
+                output_fields=list(ITEM_FIELDS),
+                search_params=parameters,
+            )
+    # Milvus returns the square of the Euclidean distance.
+    score = (lambda distance: float(np.sqrt(max(distance, 0.0)))) if info.metric == "L2" else float
+    return [[{**hit["entity"], "id": hit["id"], "score": score(hit["distance"])} for hit in hits] for hits in found]
+
+
+@contextlib.contextmanager
+def loaded(client: MilvusClient, name: str, doing: str, filter: str = "") -> Iterator[None]:
+    """Have a collection in use, and tell a filter that cannot be read from a database that failed."""
+    with milvus_errors(f"{doing} {name!r}"):
+        in_use = _in_use.setdefault(client, set())
+        # The embedded database forgets at every start which collections are in use; a server remembers.
+        if name not in in_use:
+            if client.get_load_state(name)["state"] != LoadState.Loaded:
+                client.load_collection(name)
+            in_use.add(name)
+        try:
+            yield
+        except MilvusException as error:
+            in_use.discard(name)  # Perhaps another process took it out of use; the next call will see to it.
+            if not filter:
+                raise
+            # Milvus has one kind of error for both. If it answers without the filter, the filter is at fault.
+            client.query(name, filter="", output_fields=["id"], limit=1)
+            reason = error.message.strip().splitlines()[0][:200].rstrip(".?")
+            raise InvalidArgument(f"The filter {filter!r} cannot be applied to {name!r}: {reason}.") from error

@@ -1,0 +1,42 @@
+"""Work that overlaps: what a pool does ahead of its reader, in order and within bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from itertools import islice
+from typing import TypeVar
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def in_order(
+    pool: Executor, function: Callable[[Argument], Result], arguments: Iterable[Argument], ahead: int
+) -> Iterator[Result]:
+    """`map` by a pool, as a stream: memory is bounded whatever the number of arguments.
+
+    Args:
+        pool: what calls the function.
+        function: of one argument.
+        arguments: asked for in the reader's thread, as calls are begun.
+        ahead: calls that may be begun, or done, before the reader wants their results; at least 1.
+
+    Yields:
+        Results, in the order of the arguments.
+
+    Raises:
+        Exception: the first that a call raised, in its place. Calls that have not begun by then never will.
+    """
+    rest = iter(arguments)
+    begun: deque[Future[Result]] = deque()
+    try:
+        begun.extend(pool.submit(function, argument) for argument in islice(rest, ahead))
+        while begun:
+            result = begun.popleft().result()
+            begun.extend(pool.submit(function, argument) for argument in islice(rest, 1))
+            yield result
+    finally:
+        for future in begun:
+            future.cancel()
