@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import load, precision, query
+from benchmarks import load, precision, query, search
 from benchmarks.report import write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "precision": precision.run,
     "load": load.run,
     "query": query.run,
+    "search": search.run,
 }
 
 

@@ -15,6 +15,7 @@ from utilities.items import printable
 
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
+_INDEXED_ITEMS = "lookalike.indexed_items"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
@@ -32,6 +33,8 @@ class CollectionInfo:
     fingerprint: Fingerprint
     #: The index that was asked for, one of `utilities.milvus_index.INDEXES`.
     index: str = "auto"
+    #: How many items it held when it was last indexed.
+    indexed_items: int = 0
 
     @classmethod
     def checked(
@@ -71,13 +74,21 @@ class CollectionInfo:
         if fingerprint is None:
             return None
         root = Path(properties[_ROOT]) if _ROOT in properties else None
-        return cls(name, root, properties[_METRIC], Fingerprint.from_json(fingerprint), properties.get(_INDEX, "auto"))
+        return cls(
+            name,
+            root,
+            properties[_METRIC],
+            Fingerprint.from_json(fingerprint),
+            properties.get(_INDEX, "auto"),
+            int(properties.get(_INDEXED_ITEMS, 0)),
+        )
 
     def properties(self) -> dict[str, str]:
         """What Milvus is to remember."""
         properties = {
             _METRIC: self.metric,
             _INDEX: self.index,
+            _INDEXED_ITEMS: str(self.indexed_items),
             _EMBEDDER + self.vector_field: self.fingerprint.to_json(),
         }
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}

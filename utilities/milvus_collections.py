@@ -51,3 +51,14 @@ def list_collections(client: MilvusClient) -> list[str]:
             for name in names
             if CollectionInfo.from_properties(name, client.describe_collection(name)["properties"])
         ]
+
+
+def note(client: MilvusClient, info: CollectionInfo) -> CollectionInfo:
+    """Write what a collection is to say of itself.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"change the properties of {info.name!r}"):
+        client.alter_collection_properties(info.name, info.properties())
+    return info

@@ -6,28 +6,36 @@ The figures behind the choice are those of `benchmarks/results/search.md`.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pymilvus import MilvusClient
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
+from utilities.milvus_collections import note
 from utilities.milvus_connection import milvus_errors
 from utilities.quiet import silent_standard_error
 
 #: What may be asked for: Milvus's own names, or the one that suits.
 INDEXES = ("auto", "flat", "ivf_flat", "ivf_sq8", "hnsw")
-#: Up to so many items every vector is compared: exact, as fast as need be, and nothing to build.
+#: Up to so many items every vector is compared: exact, and as fast as need be.
 MOST_ITEMS_COMPARED = 5_000
+#: Lists of every IVF index of Milvus Lite, which makes one for each of its files.
+LITE_LISTS = 128
 #: Parameters of HNSW as its authors use them (Malkov and Yashunin 2018, section 4): links of a node, and candidates
 #: that are looked at while one is inserted.
 HNSW_PARAMETERS = {"M": 16, "efConstruction": 200}
-#: Candidates that a search in HNSW keeps, and lists that one in IVF looks into, of the 128 of Milvus Lite or of
-#: `4 * sqrt(items)` of a server.
-EF, NPROBE = 128, 32
+#: Candidates that a search in HNSW keeps.
+EF = 128
+#: Lists that a search in IVF looks into: of `LITE_LISTS`, and of the `4 * sqrt(items)` of a server.
+LITE_NPROBE, NPROBE = 16, 64
 #: The most of either that Milvus takes, by which a search comes to see everything.
 MAX_EF, MAX_NPROBE = 32_768, 65_536
+
+_embedded: weakref.WeakKeyDictionary[MilvusClient, bool] = weakref.WeakKeyDictionary()
 
 
 def check_index(index: str) -> None:
@@ -44,20 +52,22 @@ def choose_index(items: int, *, embedded: bool) -> str:
     """What `"auto"` means.
 
     Milvus Lite's own exact search copies every vector at every query, so that FAISS's inverted lists are faster even
-    where all of them are looked into, which a query with a filter must do: both its HNSW and its IVF look for
-    neighbours first and filter them afterwards. A server filters first, and HNSW is its fastest.
+    where all of them are looked into. A query with a filter must do that: both its HNSW and its IVF look for neighbours
+    first and filter them afterwards. A server filters first, and HNSW is its fastest.
     """
-    if items <= MOST_ITEMS_COMPARED:
-        return "flat"
-    return "ivf_flat" if embedded else "hnsw"
+    if embedded:
+        return "ivf_flat" if items > LITE_LISTS else "flat"
+    return "hnsw" if items > MOST_ITEMS_COMPARED else "flat"
 
 
 def is_embedded(client: MilvusClient) -> bool:
-    """Whether it is Milvus Lite that answers."""
-    return str(client.get_server_version()).startswith("milvus_lite")
+    """Whether it is Milvus Lite that answers; asked once of each connection."""
+    if client not in _embedded:
+        _embedded[client] = str(client.get_server_version()).startswith("milvus_lite")
+    return _embedded[client]
 
 
-def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> str:
+def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> CollectionInfo:
     """Give a collection the index that suits its size, if it has another; its items can be searched all the time.
 
     Args:
@@ -66,22 +76,22 @@ def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> str:
         items: how many it holds.
 
     Returns:
-        The index that it has now.
+        The collection as it is now.
 
     Raises:
         DatabaseError: Milvus failed.
     """
-    wanted = info.index
-    if wanted == "auto":
-        wanted = choose_index(items, embedded=is_embedded(client))
+    embedded = is_embedded(client)
+    wanted = info.index if info.index != "auto" else choose_index(items, embedded=embedded)
     with milvus_errors(f"index {info.name!r}"):
         if current_index(client, info) != wanted:
             client.release_collection(info.name)
             client.drop_index(info.name, info.vector_field)
             with faiss_kept_quiet(client):
-                client.create_index(info.name, index_params(client, info, wanted, items))
+                # Waiting is a matter of half seconds; Milvus Lite builds when it loads.
+                client.create_index(info.name, index_params(client, info, wanted, items), sync=not embedded)
                 client.load_collection(info.name)
-    return wanted
+    return info if info.indexed_items == items else note(client, replace(info, indexed_items=items))
 
 
 def restore_index(client: MilvusClient, info: CollectionInfo) -> None:
@@ -136,9 +146,11 @@ def search_params(client: MilvusClient, info: CollectionInfo, top_k: int, filter
         top_k: matches wanted. HNSW demands that `ef` is at least as large.
         filter: a Milvus expression; empty for none.
     """
-    everything = bool(filter) and is_embedded(client)
-    # Lists are of any length: those of a few may not hold a large top-k.
-    nprobe = MAX_NPROBE if everything or top_k > 100 else NPROBE
+    embedded = is_embedded(client)
+    everything = bool(filter) and embedded
+    # Lists are of any length: a few of them may not hold a large top-k.
+    exact = everything or top_k > 100 or info.indexed_items <= MOST_ITEMS_COMPARED
+    nprobe = MAX_NPROBE if exact else LITE_NPROBE if embedded else NPROBE
     ef = MAX_EF if everything else min(MAX_EF, max(EF, 2 * top_k))
     return {"metric_type": info.metric, "params": {"ef": ef, "nprobe": nprobe}}
 

@@ -22,6 +22,7 @@ from utilities.items import ITEM_FIELDS, Item
 from utilities.milvus_collections import describe_collection as describe_collection
 from utilities.milvus_collections import find_collection as find_collection
 from utilities.milvus_collections import list_collections as list_collections
+from utilities.milvus_collections import note
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
 from utilities.milvus_connection import connect as connect
 from utilities.milvus_index import check_index as check_index
@@ -117,7 +118,7 @@ def settle(
         known = replace(known, fingerprint=fingerprint)
     if index is not None:
         known = replace(known, index=index)
-    return known if known == info else _note(client, known)
+    return known if known == info else note(client, known)
 
 
 def move_root(client: MilvusClient, info: CollectionInfo, root: str | os.PathLike[str]) -> CollectionInfo:
@@ -126,13 +127,7 @@ def move_root(client: MilvusClient, info: CollectionInfo, root: str | os.PathLik
     Raises:
         DatabaseError: Milvus failed.
     """
-    return _note(client, replace(info, root=Path(root).resolve()))
-
-
-def _note(client: MilvusClient, info: CollectionInfo) -> CollectionInfo:
-    with milvus_errors(f"change the properties of {info.name!r}"):
-        client.alter_collection_properties(info.name, info.properties())
-    return info
+    return note(client, replace(info, root=Path(root).resolve()))
 
 
 def insert_embeddings(
