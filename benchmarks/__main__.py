@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import load, precision, query, search
-from benchmarks.report import write
+from benchmarks import chart, decode, load, precision, query, search
+from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
+    "decode": decode.run,
     "precision": precision.run,
     "load": load.run,
     "query": query.run,
@@ -20,6 +21,8 @@ def main(names: list[str]) -> None:
     """Run them one after another, so that none disturbs another."""
     for name in names or BENCHMARKS:
         write(name, BENCHMARKS[name]())
+    if all((RESULTS / f"{name}.md").exists() for name in BENCHMARKS):
+        chart.draw()
 
 
 if __name__ == "__main__":

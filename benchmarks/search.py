@@ -114,9 +114,9 @@ def run() -> str:
         "wanted; 256 dimensions by PCA, 2,048 by turning 1,280. Top 20 by cosine; recall against comparing everything. "
         "Milvus by `nearest_neighbours`, ids and attributes included, with the parameters of `utilities.milvus_index`; "
         f"the libraries' ids alone, HNSW with M = {LINKS}, efConstruction = {BUILD_CANDIDATES} and "
-        f"ef = {SEARCH_CANDIDATES}, Annoy with {TREES} trees. Building an index of Milvus does not count the insertion, "
-        "which has a row of its own. Milvus Lite searches no sooner than it has looked at the id of every item in "
-        "Python: that is most of its time.\n\n"
+        f"ef = {SEARCH_CANDIDATES}, Annoy with {TREES} trees. Building an index of Milvus does not count the "
+        "insertion, which has a row of its own. Milvus Lite searches no sooner than it has looked at the id of every "
+        "item in Python: that is most of its time.\n\n"
         + "\n\n".join(reports)
         + "\n\n"
         + table(["figure", "reached"], _reached(results))

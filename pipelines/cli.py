@@ -339,6 +339,7 @@ def _state_as_json(state: CollectionState) -> dict[str, Any]:
     return {
         **_info_as_json(state.info),
         "items": state.items,
+        "index": state.index,
         "id_map": state.id_map,
         "id_map_rows": state.id_map_rows,
     }
@@ -354,6 +355,7 @@ def _info_as_json(info: CollectionInfo) -> dict[str, Any]:
         "dimension": fingerprint.dimension,
         "weights": fingerprint.weights,
         "weights_digest": fingerprint.weights_digest,
+        "quantization_digest": fingerprint.quantization_digest or None,
         "preprocessing": fingerprint.preprocessing,
     }
 

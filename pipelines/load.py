@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from utilities.backbones import DEFAULT_BACKBONE
 from utilities.collection_info import CollectionInfo, check_name, unstated_fingerprint
-from utilities.embedder import Embedder, embedder_of, load_embedder
+from utilities.embedder import Embedder, check_runtime, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.failures import Failure, FailureList
 from utilities.fingerprint import Fingerprint
@@ -117,6 +117,7 @@ def run(
     name = collection or collection_name(directory)
     check_name(name)
     check_index(index or "auto")
+    check_runtime(runtime, precision)
     unlisted: list[OSError] = []
     paths = find_images(directory, extension, on_error=unlisted.append)
     client = connect(settings=settings)

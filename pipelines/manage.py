@@ -14,6 +14,7 @@ from utilities.id_map import IdMap
 from utilities.milvus_utilities import (
     connect,
     count_items,
+    current_index,
     delete_items,
     describe_collection,
     drop_collection,
@@ -33,6 +34,8 @@ class CollectionState:
 
     info: CollectionInfo
     items: int
+    #: The index that Milvus searches with now, such as `ivf_flat`; None where a load died while it was exchanged.
+    index: str | None
     id_map: Path
     #: Rows of the id map; it should have as many as the collection has items. None if it cannot be read.
     id_map_rows: int | None
@@ -57,7 +60,9 @@ def info(collection: str, settings: Settings | None = None) -> CollectionState:
         rows = len(id_map.read())
     except IdMapError:
         rows = None
-    return CollectionState(described, count_items(client, collection), id_map.path, rows)
+    return CollectionState(
+        described, count_items(client, collection), current_index(client, described), id_map.path, rows
+    )
 
 
 def export(collection: str, output: Path | None = None, settings: Settings | None = None) -> tuple[Path, int]:

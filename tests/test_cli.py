@@ -81,6 +81,7 @@ def test_load_then_query_then_the_rest(
     assert lookalike("collections").stdout.splitlines()[1].split() == ["colours", "15", "mobilenetv2", str(colour_tree)]
     info = json.loads(lookalike("info", "colours", "--json").stdout)
     assert (info["items"], info["id_map_rows"], info["dimension"]) == (15, 15, 1280)
+    assert (info["index"], info["quantization_digest"]) == ("flat", None)
     assert "weights         random" in lookalike("info", "colours").stdout
 
     written = settings.id_map_path("colours").read_bytes()
@@ -212,6 +213,9 @@ def test_calls_that_are_wrong(lookalike: Lookalike, load: Lookalike, colour_tree
     (tmp_path / "text.jpg").write_text("text")
     assert "is not an image" in message(lookalike("query", tmp_path / "text.jpg"), 1)
     assert "could not be fetched" in message(lookalike("query", "http://127.0.0.1:1/a.jpg"), 1)
+    for flag, value in [("--runtime", "cuda"), ("--precision", "f16"), ("--index", "lsh")]:
+        refused = message(load("--collection", "fresh", flag, value), 2)
+        assert refused.startswith(f"There is no {flag[2:]} {value!r}; choose one of auto, "), refused
     assert "either paths or --filter" in message(lookalike("delete", "colours"), 2)
     assert "LOOKALIKE_MAX_IMAGE_PIXELS is 'x'" in message(lookalike("collections", LOOKALIKE_MAX_IMAGE_PIXELS="x"), 2)
     no_server = message(lookalike("collections", MILVUS_URI="http://127.0.0.1:1"), 1)

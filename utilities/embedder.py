@@ -71,6 +71,17 @@ class Embedder(Protocol):
         ...
 
 
+def check_runtime(runtime: str, precision: str) -> None:
+    """Refuse what there is not.
+
+    Raises:
+        InvalidArgument: not one of `RUNTIMES`, or not one of `PRECISIONS`.
+    """
+    for what, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise InvalidArgument(f"There is no {what} {value!r}; choose one of {', '.join(known)}.")
+
+
 def load_embedder(
     backbone: str = DEFAULT_BACKBONE,
     weights: str | os.PathLike[str] = "imagenet",
@@ -97,10 +108,10 @@ def load_embedder(
     """
     settings = settings or Settings.load()
     backbone = backbone.lower()
-    _refuse_unknown("precision", precision, PRECISIONS)
+    check_runtime(runtime, precision)
     if weights == "random":
         _note_untrained()
-    if _resolved(runtime) == "keras":
+    if _chosen(runtime) == "keras":
         return KerasEmbedder(backbone, weights, precision)
     if found := find_by_weights(backbone, weights, settings):
         exported = _open(*found, precision)
@@ -129,9 +140,10 @@ def embedder_of(
         InvalidArgument, WeightsUnavailable: as `load_embedder` does.
     """
     settings = settings or Settings.load()
+    check_runtime(runtime, precision)
     quantized = bool(fingerprint.quantization_digest)
     weights = fingerprint.weights
-    runtime = "openvino" if quantized else _resolved(runtime)
+    runtime = "openvino" if quantized else _chosen(runtime)
     if runtime == "openvino":
         network = find_by_fingerprint(fingerprint, settings)
         exported = _open(network, fingerprint, precision) if network else None
@@ -176,6 +188,12 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
     return np.concatenate([nothing, *embedder.embed_stream(batches)])
 
 
+def _chosen(runtime: str) -> str:
+    if runtime != "auto":
+        return runtime
+    return "keras" if gpu_is_present() else "openvino"
+
+
 def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) -> OpenVINOEmbedder | None:
     """An exported network, opened; a damaged one is removed, and None says that it must be exported again."""
     try:
@@ -184,18 +202,6 @@ def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) ->
         logger.warning("The exported network %s is damaged and will be made again: %s", network.directory, error)
         network.remove()
         return None
-
-
-def _resolved(runtime: str) -> str:
-    _refuse_unknown("runtime", runtime, RUNTIMES)
-    if runtime != "auto":
-        return runtime
-    return "keras" if gpu_is_present() else "openvino"
-
-
-def _refuse_unknown(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InvalidArgument(f"There is no {what} {value!r}; choose one of {', '.join(known)}.")
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utilities.backbones import backbone_named, build_network, check_weights, weights_origin
+from utilities.backbones import backbone_named, build_network, check_weights, import_keras, weights_origin
 from utilities.fingerprint import Fingerprint
 from utilities.settings import Settings
 
@@ -131,10 +131,8 @@ def write(
 
 def _convert(model: Any) -> Any:
     """A Keras model as an OpenVINO model."""
-    import keras
-
     with tempfile.TemporaryDirectory() as folder:
-        if keras.backend.backend() == "torch":
+        if import_keras().backend.backend() == "torch":
             # PyTorch writes no SavedModel.
             model.export(f"{folder}/network.xml", format="openvino", verbose=False)
             return import_openvino().Core().read_model(f"{folder}/network.xml").clone()

@@ -26,6 +26,7 @@ from utilities.milvus_collections import note
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
 from utilities.milvus_connection import connect as connect
 from utilities.milvus_index import check_index as check_index
+from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import ensure_index as ensure_index
 from utilities.milvus_index import faiss_kept_quiet, index_params, restore_index
 from utilities.milvus_search import loaded

@@ -171,7 +171,9 @@ def _import_nncf() -> Any:
     try:
         import nncf
     except ImportError as error:
-        raise MissingPackage("--precision int8 needs NNCF: pip install 'lookalike[int8]'.") from error
+        raise MissingPackage(
+            "--precision int8 needs NNCF, which is not installed: pip install -e '.[int8]' in Lookalike's folder."
+        ) from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 

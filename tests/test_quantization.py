@@ -1,0 +1,148 @@
+"""int8: calibrated on the user's own images, judged on others, and an embedder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines import load
+from utilities.drawn_images import draw_tree
+from utilities.embedder import embed_in_batches, embedder_of, load_embedder
+from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
+from utilities.fingerprint import Fingerprint
+from utilities.image_files import find_images
+from utilities.image_to_vec import sample_pixels
+from utilities.milvus_utilities import connect, describe_collection
+from utilities.openvino_runtime import OpenVINOEmbedder
+from utilities.quantization import SMALLEST_SAMPLE, QuantizationQuality, quantize
+from utilities.settings import Settings
+from utilities.similar_images import similar_images
+
+
+@pytest.fixture
+def settings(networks: Path, tmp_path: Path) -> Settings:
+    shutil.copytree(networks, tmp_path / "home/networks")
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def exact(settings: Settings) -> OpenVINOEmbedder:
+    embedder = load_embedder("mobilenetv2", "random", settings, runtime="openvino", precision="f32")
+    assert isinstance(embedder, OpenVINOEmbedder)
+    return embedder
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_tree(folder, per_category=6)
+    return folder
+
+
+@pytest.fixture
+def sample(tree: Path, exact: OpenVINOEmbedder, settings: Settings) -> NDArray[np.uint8]:
+    return sample_pixels(tree, find_images(tree), 80, exact, settings)
+
+
+def test_a_quantised_network_is_close_to_its_own_and_is_another_embedder(
+    exact: OpenVINOEmbedder, sample: NDArray[np.uint8], settings: Settings
+) -> None:
+    embedder, quality = quantize(exact, sample, settings)
+    assert (embedder.precision, embedder.runtime) == ("int8", "OpenVINO in int8")
+    assert embedder.fingerprint != exact.fingerprint
+    assert embedder.fingerprint == replace(
+        exact.fingerprint, quantization_digest=embedder.fingerprint.quantization_digest
+    )
+    embeddings, expected = (embed_in_batches(each, sample) for each in (embedder, exact))
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    assert not np.allclose(embeddings, expected, atol=1e-4)
+    assert quality.images == 40
+    # Untrained vectors are all alike, so that the cosine says little; but the report must be the truth.
+    judged = np.sum(embeddings[1::2] * expected[1::2], axis=1).mean()
+    assert quality.similarity == pytest.approx(judged, abs=1e-3)
+    assert 0.3 < quality.overlap <= 1
+    # Exactly one network was kept, and it is found again without calibration.
+    assert len(list(settings.networks.iterdir())) == 2
+    again = embedder_of(embedder.fingerprint, settings)
+    np.testing.assert_allclose(again.embed(sample[:3]), embedder.embed(sample[:3]), atol=1e-6)
+    with pytest.raises(InvalidArgument, match="quantised to int8 cannot run in f32"):
+        embedder_of(embedder.fingerprint, settings, precision="f32")
+    embedder.network.remove()
+    with pytest.raises(WeightsUnavailable, match="was quantised where it was loaded; copy mobilenetv2-1280-"):
+        embedder_of(embedder.fingerprint, settings)
+
+
+def test_the_quality_leaves_out_each_image_itself() -> None:
+    from utilities.quantization import _compare
+
+    around = np.radians(np.arange(0, 120, 5))  # 24 directions; each one's neighbours are those beside it.
+    exact = np.stack([np.cos(around), np.sin(around)], axis=1).astype(np.float32)
+    same = _compare(exact, exact, 2.0)
+    assert same == QuantizationQuality(24, same.similarity, 1.0, 2.0)
+    assert same.similarity == pytest.approx(1)
+    random = np.random.default_rng(0).permutation(24)
+    assert _compare(exact[random], exact, 2.0).overlap < 1
+
+
+def test_what_cannot_be_quantised(
+    exact: OpenVINOEmbedder, sample: NDArray[np.uint8], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"at least {2 * SMALLEST_SAMPLE} images .* here are 63"):
+        quantize(exact, sample[:63], settings)
+    keras = load_embedder("mobilenetv2", "random", settings, runtime="keras")
+    with pytest.raises(InvalidArgument, match="Only a network that OpenVINO runs in f32"):
+        quantize(keras, sample, settings)
+    monkeypatch.setattr("utilities.quantization.LEAST_SIMILARITY", 1.1)
+    with pytest.raises(InvalidArgument, match=r"int8 does not suit this network .*; take --precision auto"):
+        quantize(exact, sample, settings)
+    assert len(list(settings.networks.iterdir())) == 1
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingPackage, match=r"needs NNCF, which is not installed: pip install -e '\.\[int8\]'"):
+        quantize(exact, sample, settings)
+
+
+def test_a_collection_in_int8_from_load_to_query(
+    tree: Path,
+    settings: Settings,
+    lookalike: Callable[..., subprocess.CompletedProcess[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def run(**options: str) -> load.LoadSummary:
+        return load.run(tree, collection="drawn", settings=settings, progress=False, **options)  # type: ignore[arg-type]
+
+    with caplog.at_level("INFO"):
+        assert run(backbone="mobilenetv2", weights="random", precision="int8").inserted == 84
+    assert "Quantised mobilenetv2: int8 against f32 on 42 of these images: mean cosine" in caplog.text
+    assert "on OpenVINO in int8" in caplog.text
+    client = connect(settings=settings)
+    fingerprint = describe_collection(client, "drawn").fingerprint
+    assert isinstance(fingerprint, Fingerprint)
+    assert fingerprint.quantization_digest
+    # The same call again, and the same without its options, find the network instead of calibrating another.
+    networks = sorted(settings.networks.iterdir())
+    assert run(backbone="mobilenetv2", weights="random", precision="int8").unchanged == 84
+    assert run().unchanged == 84
+    assert sorted(settings.networks.iterdir()) == networks
+    image = tree / find_images(tree)[5]
+    assert similar_images(image, "drawn", settings=settings, client=client)[0].file == image
+    with pytest.raises(InvalidArgument, match="cannot run in f32"):
+        run(precision="f32")
+
+
+def test_a_collection_in_floating_point_stays_so(tree: Path, settings: Settings) -> None:
+    load.run(tree, collection="drawn", backbone="mobilenetv2", weights="random", settings=settings, progress=False)
+    with pytest.raises(EmbedderMismatch, match="not of a network in int8; load into another --collection"):
+        load.run(tree, collection="drawn", precision="int8", settings=settings, progress=False)
+
+
+def test_keras_has_no_int8(tree: Path, settings: Settings) -> None:
+    with pytest.raises(InvalidArgument, match="The runtime keras does not compute in int8"):
+        load.run(tree, precision="int8", runtime="keras", settings=settings, progress=False)
