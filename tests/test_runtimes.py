@@ -173,7 +173,7 @@ def test_the_same_network_runs_and_is_exported_under_every_backend(
     backend: str, exact: OpenVINOEmbedder, tmp_path: Path
 ) -> None:
     if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
+        pytest.skip(f"{backend} is not installed; the tests install jax, and torch is gigabytes")
     import keras
 
     from utilities.backbones import build_network

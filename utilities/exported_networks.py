@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -129,16 +130,31 @@ def write(
     return finished
 
 
+#: Run by an interpreter of its own: TensorFlow is the backend that writes what OpenVINO reads.
+_EXPORT_BY_TENSORFLOW = """
+import sys
+import keras
+keras.saving.load_model(sys.argv[1], compile=False).export(sys.argv[2], format="tf_saved_model", verbose=False)
+"""
+
+
 def _convert(model: Any) -> Any:
     """A Keras model as an OpenVINO model."""
     with tempfile.TemporaryDirectory() as folder:
-        if import_keras().backend.backend() == "torch":
-            # PyTorch writes no SavedModel.
-            model.export(f"{folder}/network.xml", format="openvino", verbose=False)
-            return import_openvino().Core().read_model(f"{folder}/network.xml").clone()
+        saved_model = f"{folder}/saved_model"
         # Keras's own export to OpenVINO fails on Python 3.13; by way of a SavedModel it works on every version.
-        model.export(folder, format="tf_saved_model", verbose=False)
-        return import_openvino().convert_model(folder)
+        if import_keras().backend.backend() == "tensorflow":
+            model.export(saved_model, format="tf_saved_model", verbose=False)
+        else:
+            model.save(f"{folder}/model.keras")
+            subprocess.run(
+                [sys.executable, "-c", _EXPORT_BY_TENSORFLOW, f"{folder}/model.keras", saved_model],
+                env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        return import_openvino().convert_model(saved_model)
 
 
 def _source(backbone: str, weights: str | os.PathLike[str]) -> str:

@@ -87,10 +87,12 @@ def openable_extensions() -> set[str]:
 
 
 @functools.cache
-def _formats() -> frozenset[str]:
+def _formats() -> tuple[str, ...]:
+    """In the order in which they are tried: some look at a file for long, and most files are JPEGs."""
     Image.init()
     # Pillow knows these by name only, or, as for EPS, hands them to another program.
-    return frozenset(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+    known = set(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+    return tuple(sorted(known, key=lambda name: (name not in ("JPEG", "PNG"), name)))
 
 
 def _walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[str]:
@@ -192,7 +194,7 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     _raise_pillow_limit(settings.max_image_pixels)
     try:
-        with Image.open(file, formats=sorted(_formats())) as image:
+        with Image.open(file, formats=_formats()) as image:
             _refuse_giant(image, where, settings)
             whole = image.size[::-1] if _lies_on_its_side(image) else image.size
             if at_least is not None:
@@ -315,7 +317,7 @@ def describe_file(root: Path, path: str) -> Item:
 
 def _upright_size(file: Path) -> tuple[int, int]:
     try:
-        with Image.open(file, formats=sorted(_formats())) as image:
+        with Image.open(file, formats=_formats()) as image:
             return image.size[::-1] if _lies_on_its_side(image) else image.size
     except Exception:  # Whatever Pillow cannot open has no size.
         return 0, 0
