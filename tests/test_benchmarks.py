@@ -20,7 +20,8 @@ def test_made_vectors_are_near_real_ones_and_keep_their_angles(dimension: int) -
     real = np.random.default_rng(0).standard_normal((50, 24)).astype(np.float32)
     real /= np.linalg.norm(real, axis=1, keepdims=True)
     made = make_vectors(real, 200, dimension, seed=1)
-    assert (made.shape, made.dtype) == ((200, dimension), np.float32)
+    assert made.shape == (200, dimension)
+    assert made.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
     again = make_vectors(real, 200, dimension, seed=1)
     np.testing.assert_array_equal(made, again)
