@@ -23,8 +23,7 @@ from utilities.milvus_index import choose_index, current_index
 from utilities.milvus_utilities import (
     connect,
     create_collection,
-    ensure_index,
-    flush,
+    flush_and_index,
     insert_items,
     nearest_neighbours,
 )
@@ -65,7 +64,8 @@ class Result:
 
     what: str
     build_seconds: float
-    #: MiB that building added, in this process or in the server's.
+    #: MiB that it holds in the end, in this process or in the server's: vectors, ids, index, and what Milvus has not
+    #: given back yet of what it used to build.
     memory: float
     recall: float
     p50_milliseconds: float
@@ -159,11 +159,11 @@ def _milvus(size: Size, scratch: Path, uri: str, server: int | None, indexes: Se
         items = [_item(first + row) for row in range(len(block))]
         numbers.update({item.id: first + row for row, item in enumerate(items)})
         insert_items(client, info, items, block)
-    flush(client, info.name)
+    client.flush(info.name)
     rows = [Result(f"{name}, insertion", time.perf_counter() - start, _memory(server) - before, *[float("nan")] * 4)]
     for index in indexes:
         start = time.perf_counter()
-        info = ensure_index(client, replace(info, index=index), size.items)
+        info = flush_and_index(client, replace(info, index=index), size.items)
         seconds = time.perf_counter() - start
         assert current_index(client, info) == index
 
@@ -183,7 +183,9 @@ def _item(number: int) -> Item:
 def _scikit_learn(size: Size, scratch: Path) -> list[Result]:
     from sklearn.neighbors import NearestNeighbors
 
-    vectors, before, start = np.load(scratch / "vectors.npy"), _memory(None), time.perf_counter()
+    before = _memory(None)
+    vectors = np.load(scratch / "vectors.npy")
+    start = time.perf_counter()
     index = NearestNeighbors(n_neighbors=TOP_K, algorithm="brute", metric="cosine").fit(vectors)
     seconds = time.perf_counter() - start
     return [
@@ -200,7 +202,9 @@ def _scikit_learn(size: Size, scratch: Path) -> list[Result]:
 def _hnswlib(size: Size, scratch: Path) -> list[Result]:
     import hnswlib
 
-    vectors, before, start = np.load(scratch / "vectors.npy"), _memory(None), time.perf_counter()
+    before = _memory(None)
+    vectors = np.load(scratch / "vectors.npy")
+    start = time.perf_counter()
     index = hnswlib.Index("cosine", size.dimension)
     index.init_index(size.items, M=LINKS, ef_construction=BUILD_CANDIDATES)
     index.add_items(vectors)
@@ -220,7 +224,9 @@ def _hnswlib(size: Size, scratch: Path) -> list[Result]:
 def _annoy(size: Size, scratch: Path) -> list[Result]:
     from annoy import AnnoyIndex
 
-    vectors, before, start = np.load(scratch / "vectors.npy"), _memory(None), time.perf_counter()
+    before = _memory(None)
+    vectors = np.load(scratch / "vectors.npy")
+    start = time.perf_counter()
     index = AnnoyIndex(size.dimension, "angular")
     for row, vector in enumerate(vectors):
         index.add_item(row, vector)

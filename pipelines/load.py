@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from utilities.backbones import DEFAULT_BACKBONE
-from utilities.collection_info import CollectionInfo, check_name, unstated_fingerprint
+from utilities.collection_info import CollectionInfo, check_metric, check_name, unstated_fingerprint
 from utilities.embedder import Embedder, check_runtime, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.failures import Failure, FailureList
@@ -32,14 +33,13 @@ from utilities.milvus_utilities import (
     create_collection,
     delete_items,
     describe_collection,
-    ensure_index,
     find_collection,
-    flush,
+    flush_and_index,
     insert_items,
     move_root,
     read_items,
 )
-from utilities.quantization import SAMPLE, quantize
+from utilities.quantization import SAMPLE, import_nncf, quantize
 from utilities.settings import Settings
 from utilities.streams import in_order
 
@@ -117,6 +117,7 @@ def run(
     name = collection or collection_name(directory)
     check_name(name)
     check_index(index or "auto")
+    check_metric(metric or "COSINE")
     check_runtime(runtime, precision)
     unlisted: list[OSError] = []
     paths = find_images(directory, extension, on_error=unlisted.append)
@@ -171,16 +172,16 @@ def run(
     with (
         tqdm(total=len(missing), unit="image", desc=name, disable=not (progress and missing)) as bar,
         ThreadPoolExecutor(1, thread_name_prefix="insert") as inserter,
+        closing(embed_files(directory, missing, embedder, settings)) as chunks,
+        closing(in_order(inserter, insert, merged(chunks, INSERTED_TOGETHER), ahead=2)) as inserted_chunks,
     ):
-        chunks = merged(embed_files(directory, missing, embedder, settings), INSERTED_TOGETHER)
-        for chunk in in_order(inserter, insert, chunks, ahead=2):
+        for chunk in inserted_chunks:
             inserted += len(chunk.items)
             bar.update(len(chunk.items) + len(chunk.failures))
-    flush(client, name)
     if inserted:
         id_map.compact()
     items = count_items(client, name)
-    ensure_index(client, info, items)
+    flush_and_index(client, info, items)
     return LoadSummary(
         collection=name,
         found=len(paths) + len(unlisted),
@@ -263,8 +264,13 @@ def _refuse_another(
 ) -> None:
     """Refuse what the collection is not, before a network is built."""
     wanted = replace(existing, root=directory.resolve(), metric=metric)
-    if backbone:
-        wanted = replace(wanted, fingerprint=unstated_fingerprint(backbone))
+    if backbone:  # which says nothing of weights and of what was done to them
+        known = existing.fingerprint
+        unstated = unstated_fingerprint(backbone)
+        wanted = replace(
+            wanted,
+            fingerprint=replace(unstated, pca_digest=known.pca_digest, quantization_digest=known.quantization_digest),
+        )
     existing.refuse_unless_same(wanted)
     if precision == "int8" and not existing.fingerprint.quantization_digest:
         raise EmbedderMismatch(
@@ -291,6 +297,7 @@ def _new_embedder(directory: Path, paths: Sequence[str], wanted: _Wanted, settin
         return load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
     if wanted.runtime == "keras":
         raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
+    import_nncf()  # which may be missing: better now than after a minute
     exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
     pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings)
     embedder, quality = quantize(exact, pixels, settings)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,8 +44,8 @@ class MeanColour:
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         return means
 
-    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        return map(self.embed, batches)
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
+        yield from map(self.embed, batches)
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from tests.conftest import COLOURS, MeanColour
 from utilities.errors import InvalidArgument, UnreadableImage
-from utilities.image_to_vec import DECODED_AHEAD, embed_files, embed_images, image_to_vec
+from utilities.image_files import find_images, read_pixels
+from utilities.image_to_vec import DECODED_AHEAD, embed_files, embed_images, image_to_vec, sample_pixels
 from utilities.settings import Settings
 
 
@@ -95,3 +101,65 @@ def test_queries_of_several_kinds(embedder: MeanColour) -> None:
     embeddings = embed_images([red, np.asarray(red)], embedder)
     np.testing.assert_allclose(embeddings, [[1, 0, 0], [1, 0, 0]], atol=1e-5)
     assert embed_images([], embedder).shape == (0, 3)
+
+
+class LooksAhead(MeanColour):
+    """Asks for three batches before it gives the first, as a network that runs several at once does."""
+
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
+        under_way: deque[NDArray[np.uint8]] = deque()
+        for batch in batches:
+            under_way.append(batch)
+            if len(under_way) == 3:
+                yield self.embed(under_way.popleft())
+        yield from map(self.embed, under_way)
+
+
+@pytest.mark.parametrize("bad", [range(0, 9), range(6, 20), range(31, 40), range(0, 40), range(0, 40, 3)])
+def test_items_and_vectors_stay_together_whatever_fails_around_them(tmp_path: Path, bad: range) -> None:
+    paths = [f"{number:02}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        if number in bad:
+            (tmp_path / path).write_bytes(b"damaged")
+        else:
+            Image.new("RGB", (2, 2), (5 * number, 100, 9)).save(tmp_path / path)
+    chunks = list(embed_files(tmp_path, paths, LooksAhead(), Settings()))
+    assert [failure.path for chunk in chunks for failure in chunk.failures] == [paths[number] for number in bad]
+    assert [item.path for chunk in chunks for item in chunk.items] == [p for n, p in enumerate(paths) if n not in bad]
+    for chunk in chunks:
+        assert len(chunk.items) == len(chunk.embeddings)
+        for item, embedding in zip(chunk.items, chunk.embeddings, strict=True):
+            assert embedding[0] / embedding[1] == pytest.approx(5 * int(item.path[:2]) / 100, abs=0.02)
+
+
+def test_who_leaves_a_stream_does_not_wait_for_what_was_to_be_decoded(
+    tmp_path: Path, embedder: MeanColour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [f"{number:03}.png" for number in range(200)]
+    for path in paths:
+        Image.new("RGB", (2, 2)).save(tmp_path / path)
+    decoded: list[str] = []
+
+    def read_slowly(file: Path, size: int, settings: Settings) -> object:
+        time.sleep(0.02)
+        decoded.append(file.name)
+        return read_pixels(file, size, settings)
+
+    monkeypatch.setattr("utilities.image_to_vec.read_pixels", read_slowly)
+    stream = embed_files(tmp_path, paths, embedder, Settings())
+    next(stream)
+    before = len(decoded)
+    stream.close()
+    assert len(decoded) - before <= 2 * (os.cpu_count() or 1)
+
+
+def test_a_sample_is_the_same_every_time_and_passes_over_what_cannot_be_read(
+    colour_tree: Path, embedder: MeanColour
+) -> None:
+    (colour_tree / "bad.png").write_bytes(b"damaged")
+    paths = find_images(colour_tree)
+    sample = sample_pixels(colour_tree, paths, 10, embedder, Settings())
+    assert sample.shape in [(10, 8, 8, 3), (9, 8, 8, 3)]
+    np.testing.assert_array_equal(sample, sample_pixels(colour_tree, paths, 10, embedder, Settings()))
+    assert sample_pixels(colour_tree, paths, 100, embedder, Settings()).shape == (15, 8, 8, 3)
+    assert sample_pixels(colour_tree, ["bad.png"], 5, embedder, Settings()).shape == (0, 8, 8, 3)

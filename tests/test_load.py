@@ -22,6 +22,7 @@ from utilities.items import item_id
 from utilities.milvus_utilities import (
     connect,
     count_items,
+    current_index,
     delete_items,
     describe_collection,
     drop_collection,
@@ -186,7 +187,7 @@ def test_failures_are_listed_while_the_load_goes_on(
     colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (colour_tree / "a.png").write_bytes(b"x")
-    monkeypatch.setattr(load, "flush", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(load, "flush_and_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(colour_tree, settings)
     assert "a.png" in settings.failures_path("colours").read_text()
@@ -261,3 +262,19 @@ def test_bad_directories(tmp_path: Path, settings: Settings) -> None:
 )
 def test_collection_name_from_a_directory(directory: str, name: str) -> None:
     assert load.collection_name(Path("/somewhere") / directory) == name
+
+
+def test_a_load_indexes_as_it_was_asked_to_and_a_later_one_keeps_to_it(colour_tree: Path, settings: Settings) -> None:
+    def index() -> str | None:
+        client = connect(settings=settings)
+        return current_index(client, describe_collection(client, "colours"))
+
+    run(colour_tree, settings, index="hnsw")
+    assert index() == "hnsw"
+    Image.new("RGB", (9, 9), "red").save(colour_tree / "another.png")
+    assert counts(run(colour_tree, settings))[1] == 1
+    assert index() == "hnsw"
+    run(colour_tree, settings, index="auto")
+    assert index() == "flat"
+    with pytest.raises(InvalidArgument, match="There is no metric 'cos'"):
+        run(colour_tree, settings, metric="cos")

@@ -60,8 +60,8 @@ def test_a_stream_asks_only_a_few_batches_ahead_and_may_be_left(exact: OpenVINOE
     stream = exact.embed_stream(batches())
     for _ in range(3):
         next(stream)
-    assert asked <= 3 + len(os.sched_getaffinity(0)) + 2
-    stream.close()  # type: ignore[attr-defined]
+    assert asked <= 3 + (os.cpu_count() or 1) + 2
+    stream.close()
     assert exact.embed(pixels(224, 1)).shape == (1, 1280)
 
 
@@ -147,9 +147,30 @@ def test_a_gpu_that_keras_cannot_use_is_none(settings: Settings, monkeypatch: py
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [])
     assert isinstance(load_embedder("mobilenetv2", "random", settings), OpenVINOEmbedder)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: [f"{kind}:0"])
-    embedder = load_embedder("mobilenetv2", "random", settings)
-    assert isinstance(embedder, KerasEmbedder)
-    assert (embedder.precision, embedder.batch_size) == ("bf16", 128)
+    for bearable, precision in [(0.9, "bf16"), (1.1, "f32")]:
+        monkeypatch.setattr("utilities.keras_runtime.BEARABLE_SIMILARITY", bearable)
+        embedder = load_embedder("mobilenetv2", "random", settings)
+        assert isinstance(embedder, KerasEmbedder)
+        assert (embedder.precision, embedder.batch_size) == (precision, 128)
+
+
+def test_a_network_that_keras_runs_is_exported_for_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path)
+    embedder = load_embedder("mobilenetv2", "random", settings, runtime="keras")
+    monkeypatch.setattr("utilities.exported_networks.build_network", lambda *_: pytest.fail("built again"))
+    query = embedder_of(embedder.fingerprint, settings, precision="f32")
+    np.testing.assert_allclose(query.embed(pixels(224, 2)), embedder.embed(pixels(224, 2)), atol=1e-5)
+
+
+def test_who_may_only_read_the_networks_may_still_query(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_by_weights("mobilenetv2", "random", settings)
+    assert found is not None
+    network, fingerprint = found
+    assert (network.directory / "about.json").stat().st_mode & 0o044 == 0o044  # for everybody to read
+    monkeypatch.setattr("utilities.openvino_runtime.has_native_bf16", lambda: True)
+    monkeypatch.setattr(type(network), "about", lambda self: {})
+    monkeypatch.setattr(type(network), "note", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
+    assert OpenVINOEmbedder(network, fingerprint).embed(pixels(224, 1)).shape == (1, 1280)
 
 
 BY_ANOTHER_BACKEND = """

@@ -33,7 +33,7 @@ class CollectionInfo:
     fingerprint: Fingerprint
     #: The index that was asked for, one of `utilities.milvus_index.INDEXES`.
     index: str = "auto"
-    #: How many items it held when it was last indexed.
+    #: How many items it held at the end of the last load or insert.
     indexed_items: int = 0
 
     @classmethod
@@ -54,8 +54,7 @@ class CollectionInfo:
                 embedder's.
         """
         check_name(name)
-        if metric.upper() not in METRICS:
-            raise InvalidArgument(f"There is no metric {metric!r}; choose one of {', '.join(METRICS).lower()}.")
+        check_metric(metric)
         fingerprint = fingerprint or unstated_fingerprint(DEFAULT_BACKBONE)
         if dimension != fingerprint.dimension:
             raise InvalidArgument(
@@ -133,6 +132,16 @@ def check_name(name: str) -> None:
             f"{name!r} is no name for a collection; use letters, digits and underscores, not beginning with a digit, "
             "at most 200."
         )
+
+
+def check_metric(metric: str) -> None:
+    """Refuse what is no metric.
+
+    Raises:
+        InvalidArgument: not one of `METRICS`, in any case.
+    """
+    if metric.upper() not in METRICS:
+        raise InvalidArgument(f"There is no metric {metric!r}; choose one of {', '.join(METRICS).lower()}.")
 
 
 def unstated_fingerprint(backbone: str) -> Fingerprint:

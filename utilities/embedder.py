@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,8 +58,8 @@ class Embedder(Protocol):
         """
         ...
 
-    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Embed many batches, as fast as can be; several are under way at once, and they come back in order.
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
+        """Embed many batches, as fast as can be; several may be under way at once, and they come back in order.
 
         Args:
             batches: each as `embed` takes it, at best of `batch_size`. They are asked for a few ahead of what is
@@ -92,8 +92,8 @@ def load_embedder(
 ) -> Embedder:
     """The embedder of a backbone.
 
-    For OpenVINO the network is exported at the first call, and read from `settings.networks` after that, without
-    importing Keras. Keras builds it in every process.
+    The network is exported for OpenVINO at the first call, and read from `settings.networks` after that, without
+    importing Keras. The runtime keras builds it in every process; it is exported all the same, for queries.
 
     Args:
         backbone: a key of `utilities.backbones.BACKBONES`.
@@ -111,9 +111,12 @@ def load_embedder(
     check_runtime(runtime, precision)
     if weights == "random":
         _note_untrained()
+    found = find_by_weights(backbone, weights, settings)
     if _chosen(runtime) == "keras":
+        if not found:
+            export(backbone, weights, settings)
         return KerasEmbedder(backbone, weights, precision)
-    if found := find_by_weights(backbone, weights, settings):
+    if found:
         exported = _open(*found, precision)
         if exported:
             return exported
@@ -143,8 +146,10 @@ def embedder_of(
     check_runtime(runtime, precision)
     quantized = bool(fingerprint.quantization_digest)
     weights = fingerprint.weights
-    runtime = "openvino" if quantized else _chosen(runtime)
-    if runtime == "openvino":
+    gone = weights not in ("imagenet", "random") and not Path(weights).is_file()
+    if quantized or (gone and runtime == "auto"):
+        runtime = "openvino"
+    if _chosen(runtime) == "openvino":
         network = find_by_fingerprint(fingerprint, settings)
         exported = _open(network, fingerprint, precision) if network else None
         if exported:
@@ -156,10 +161,12 @@ def embedder_of(
             f"The collection was embedded by {fingerprint}, a network that was quantised where it was loaded; copy "
             f"{fingerprint.name} from that LOOKALIKE_HOME's networks into {settings.networks}, or load it anew."
         )
-    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+    if gone:
         raise WeightsUnavailable(
             f"The collection was embedded by {fingerprint} from {weights!r}; that file is gone, and so is the network "
             f"that was exported to {settings.networks}. Put either back."
+            if runtime != "keras"
+            else f"The runtime keras needs {weights!r}, which is gone; put it back, or leave out --runtime."
         )
     embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
     if not fingerprint.matches(embedder.fingerprint):
@@ -199,6 +206,10 @@ def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) ->
     try:
         return OpenVINOEmbedder(network, fingerprint, precision)
     except RuntimeError as error:
+        if fingerprint.quantization_digest:  # This one could not be made again.
+            raise WeightsUnavailable(
+                f"The network {network.directory}, which was quantised for a collection, cannot be read: {error}"
+            ) from error
         logger.warning("The exported network %s is damaged and will be made again: %s", network.directory, error)
         network.remove()
         return None

@@ -11,6 +11,7 @@ LookalikeError                 exit status 1: the work failed
 │   └── DownloadFailed
 ├── NoImagesFound
 ├── WeightsUnavailable
+├── ExportFailed
 ├── MissingPackage
 ├── IdMapError
 └── DatabaseError
@@ -65,6 +66,10 @@ class NoImagesFound(LookalikeError):
 
 class WeightsUnavailable(LookalikeError):
     """Weights that cannot be downloaded, read, or fitted to the backbone."""
+
+
+class ExportFailed(LookalikeError):
+    """A network that could not be written for the runtime that is to run it."""
 
 
 class MissingPackage(LookalikeError):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from utilities.backbones import backbone_named, build_network, check_weights, import_keras, weights_origin
+from utilities.errors import ExportFailed
 from utilities.fingerprint import Fingerprint
 from utilities.settings import Settings
 
@@ -46,10 +47,9 @@ class ExportedNetwork:
 
     def note(self, **facts: Any) -> None:
         """Add to what is known of the network; a reader sees the old or the new, never a part."""
-        text = json.dumps({**self.about(), **facts}, indent=2) + "\n"
-        with tempfile.NamedTemporaryFile("w", dir=self.directory, suffix=".json", delete=False) as file:
-            file.write(text)
-        Path(file.name).replace(self.directory / "about.json")
+        unfinished = self.directory / f".about-{os.getpid()}.json"
+        unfinished.write_text(json.dumps({**self.about(), **facts}, indent=2) + "\n")
+        unfinished.replace(self.directory / "about.json")
 
     def remove(self) -> None:
         """Remove it, to be exported again."""
@@ -92,6 +92,7 @@ def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -
 
     Raises:
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
+        ExportFailed: under another backend than TensorFlow, which could not export it.
     """
     logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
     row = backbone_named(backbone)
@@ -147,13 +148,16 @@ def _convert(model: Any) -> Any:
             model.export(saved_model, format="tf_saved_model", verbose=False)
         else:
             model.save(f"{folder}/model.keras")
-            subprocess.run(
+            result = subprocess.run(
                 [sys.executable, "-c", _EXPORT_BY_TENSORFLOW, f"{folder}/model.keras", saved_model],
                 env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                check=False,
+                capture_output=True,
+                text=True,
             )
+            if result.returncode:
+                reason = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+                raise ExportFailed(f"TensorFlow could not export the network for OpenVINO: {reason}")
         return import_openvino().convert_model(saved_model)
 
 

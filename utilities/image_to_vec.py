@@ -6,8 +6,9 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Batches that may be decoded ahead of the network: a bound on memory, whatever the size of the tree.
+#: Batches that may be decoded ahead of the network, beside an image or two for each thread: a bound on memory, whatever
+#: the size of the tree.
 DECODED_AHEAD = 4
 
 
@@ -93,7 +95,9 @@ def image_to_vec(
     return np.concatenate(blocks), paths
 
 
-def embed_files(root: Path, paths: Sequence[str], embedder: Embedder, settings: Settings) -> Iterator[Chunk]:
+def embed_files(
+    root: Path, paths: Sequence[str], embedder: Embedder, settings: Settings
+) -> Generator[Chunk, None, None]:
     """Embed files as a stream, in the order given: while a batch is embedded, the next ones are decoded in threads.
 
     Args:
@@ -107,18 +111,22 @@ def embed_files(root: Path, paths: Sequence[str], embedder: Embedder, settings: 
     """
     size = embedder.batch_size
     nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
-    with ThreadPoolExecutor(_processors(), thread_name_prefix="decode") as pool:
-        decode = partial(_decode, root, size=embedder.input_size, settings=settings)
-        batches = _batches(in_order(pool, decode, paths, DECODED_AHEAD * size), size)
-        under_way: deque[_Batch] = deque()
+    processors = _processors()
+    decode = partial(_decode, root, size=embedder.input_size, settings=settings)
+    under_way: deque[_Batch] = deque()
 
-        def pixels() -> Iterator[NDArray[np.uint8]]:
-            for batch in batches:
-                under_way.append(batch)
-                if batch.decoded:
-                    yield np.stack([each.pixels for each in batch.decoded])  # (n, input_size, input_size, 3)
+    def pixels(results: Iterable[_Decoded | Failure]) -> Iterator[NDArray[np.uint8]]:
+        for batch in _batches(results, size):
+            under_way.append(batch)
+            if batch.decoded:
+                yield np.stack([each.pixels for each in batch.decoded])  # (n, input_size, input_size, 3)
 
-        for embeddings in embedder.embed_stream(pixels()):
+    with (
+        ThreadPoolExecutor(processors, thread_name_prefix="decode") as pool,
+        closing(in_order(pool, decode, paths, DECODED_AHEAD * size + 2 * processors)) as decoded,
+        closing(embedder.embed_stream(pixels(decoded))) as stream,
+    ):
+        for embeddings in stream:
             while not under_way[0].decoded:  # Of these the network saw nothing.
                 yield under_way.popleft().chunk(nothing)
             yield under_way.popleft().chunk(embeddings)

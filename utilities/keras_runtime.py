@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,15 @@ import numpy as np
 from utilities.backbones import backbone_named, build_network, import_keras, weights_origin
 from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
+from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
 
 if TYPE_CHECKING:
+    import keras
     from numpy.typing import NDArray
 
 #: What a driver puts there: NVIDIA, NVIDIA under WSL, AMD. Without any of them Keras need not be asked, which takes
 #: seconds.
-GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 class KerasEmbedder:
@@ -32,7 +34,8 @@ class KerasEmbedder:
             backbone: a key of `utilities.backbones.BACKBONES`.
             weights: as `backbones.build_network` takes them.
             precision: `"f32"`; `"bf16"`, which is Keras's mixed bfloat16: variables, preprocessing and the vectors
-                themselves stay in 32 bits; or `"auto"`, bf16 on a GPU.
+                themselves stay in 32 bits; or `"auto"`, bf16 on a GPU if the network bears it, as
+                `utilities.rounding` finds out.
 
         Raises:
             InvalidArgument: a precision that Keras has not.
@@ -41,32 +44,49 @@ class KerasEmbedder:
         if precision not in ("auto", "f32", "bf16"):
             raise InvalidArgument(f"The runtime keras does not compute in {precision}; take --runtime openvino.")
         on_gpu = gpu_is_present()
-        self.precision = precision if precision != "auto" else "bf16" if on_gpu else "f32"
         self.batch_size = 128 if on_gpu else 32
         row = backbone_named(backbone)
         self.input_size = row.input_size
-        self._model, digest = build_network(backbone, weights, mixed_bfloat16=self.precision == "bf16")
-        self._model.compile()  # Without a loss: what compiles is its prediction, by XLA where the backend has it.
+        wanted = precision if precision != "auto" else "bf16" if on_gpu else "f32"
+        self._model, digest = _build(backbone, weights, wanted)
+        if precision == "auto" and wanted == "bf16":
+            exact, _ = _build(backbone, weights, "f32")
+            similarity = similarity_when_rounded(exact.predict_on_batch, self._model.predict_on_batch, row.input_size)
+            if similarity < BEARABLE_SIMILARITY:
+                self._model, wanted = exact, "f32"
+        self.precision = wanted
+        #: As `Embedder.runtime`.
+        self.runtime = f"Keras on {import_keras().backend.backend()} in {wanted}"
         self.fingerprint = Fingerprint(
             backbone, digest, row.preprocessing, row.dimension, weights=weights_origin(weights)
         )
-        #: As `Embedder.runtime`.
-        self.runtime = f"Keras on {import_keras().backend.backend()} in {self.precision}"
         self._one_at_a_time = threading.Lock()
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Embedder.embed`."""
-        # A batch of another length would be compiled anew, so that a rest is filled up.
-        missing = -len(pixels) % self.batch_size if len(pixels) > 1 else 0
-        filled = np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)]) if missing else pixels
+        return self._run(pixels) if len(pixels) == 1 else self._run_filled(pixels)
+
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
+        """As `Embedder.embed_stream`; the backend's own parallelism is enough, one batch is under way."""
+        for pixels in batches:
+            yield self._run_filled(pixels)
+
+    def _run_filled(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A batch of another length would be compiled anew, so that a rest is filled up."""
+        missing = -len(pixels) % self.batch_size
+        filling = np.zeros((missing, *pixels.shape[1:]), np.uint8)
+        return self._run(np.concatenate([pixels, filling]) if missing else pixels)[: len(pixels)]
+
+    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._one_at_a_time:
             # `predict` in a loop is slow and leaks memory (keras#13118); this does neither.
-            embeddings = self._model.predict_on_batch(filled)
-        return np.asarray(embeddings, np.float32)[: len(pixels)]
+            return np.asarray(self._model.predict_on_batch(pixels), np.float32)
 
-    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """As `Embedder.embed_stream`."""
-        return map(self.embed, batches)
+
+def _build(backbone: str, weights: str | os.PathLike[str], precision: str) -> tuple[keras.Model, str]:
+    model, digest = build_network(backbone, weights, mixed_bfloat16=precision == "bf16")
+    model.compile()  # Without a loss: what compiles is its prediction, by XLA where the backend has it.
+    return model, digest
 
 
 def gpu_is_present() -> bool:

@@ -6,8 +6,9 @@ The figures behind the choice are those of `benchmarks/results/search.md`.
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -32,8 +33,11 @@ HNSW_PARAMETERS = {"M": 16, "efConstruction": 200}
 EF = 128
 #: Lists that a search in IVF looks into: of `LITE_LISTS`, and of the `4 * sqrt(items)` of a server.
 LITE_NPROBE, NPROBE = 16, 64
-#: The most of either that Milvus takes, by which a search comes to see everything.
-MAX_EF, MAX_NPROBE = 32_768, 65_536
+#: The most of either that a server takes, and a number by which Milvus Lite comes to see everything in HNSW: its files
+#: have at most 100,000 items.
+MAX_EF, MAX_NPROBE, LITE_EVERYTHING = 32_768, 65_536, 1_000_000
+#: Seconds after which Milvus Lite is no longer waited for to index what was flushed.
+SECONDS_TO_INDEX = 600
 
 _embedded: weakref.WeakKeyDictionary[MilvusClient, bool] = weakref.WeakKeyDictionary()
 
@@ -52,8 +56,8 @@ def choose_index(items: int, *, embedded: bool) -> str:
     """What `"auto"` means.
 
     Milvus Lite's own exact search copies every vector at every query, so that FAISS's inverted lists are faster even
-    where all of them are looked into. A query with a filter must do that: both its HNSW and its IVF look for neighbours
-    first and filter them afterwards. A server filters first, and HNSW is its fastest.
+    where all of them are looked into. A query with a filter must do that in Milvus Lite, whose IVF and HNSW look where
+    they would without it, and may find there nothing that satisfies it. A server's do not, and its HNSW is its fastest.
     """
     if embedded:
         return "ivf_flat" if items > LITE_LISTS else "flat"
@@ -67,8 +71,10 @@ def is_embedded(client: MilvusClient) -> bool:
     return _embedded[client]
 
 
-def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> CollectionInfo:
-    """Give a collection the index that suits its size, if it has another; its items can be searched all the time.
+def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> CollectionInfo:
+    """Write what was inserted to the disk, and give the collection the index that suits its size, if it has another.
+
+    A search is right without it, but slow. While the index is exchanged there is none, and searches fail.
 
     Args:
         client: from `connect`.
@@ -83,15 +89,40 @@ def ensure_index(client: MilvusClient, info: CollectionInfo, items: int) -> Coll
     """
     embedded = is_embedded(client)
     wanted = info.index if info.index != "auto" else choose_index(items, embedded=embedded)
-    with milvus_errors(f"index {info.name!r}"):
-        if current_index(client, info) != wanted:
+    # FAISS advises on standard error, below Python, to cluster more points than there are.
+    with milvus_errors(f"index {info.name!r}"), silent_standard_error() if embedded else contextlib.nullcontext():
+        client.flush(info.name)
+        if not _has_index(client, info, wanted, items):
             client.release_collection(info.name)
             client.drop_index(info.name, info.vector_field)
-            with faiss_kept_quiet(client):
-                # Waiting is a matter of half seconds; Milvus Lite builds when it loads.
-                client.create_index(info.name, index_params(client, info, wanted, items), sync=not embedded)
-                client.load_collection(info.name)
+            # Waiting is a matter of half seconds; Milvus Lite has built the index when it answers.
+            client.create_index(info.name, index_params(client, info, wanted, items), sync=not embedded)
+            client.load_collection(info.name)
+        if embedded:
+            _wait_until_indexed(client, info)
     return info if info.indexed_items == items else note(client, replace(info, indexed_items=items))
+
+
+def _has_index(client: MilvusClient, info: CollectionInfo, wanted: str, items: int) -> bool:
+    """Whether it is there, and was not made for a collection of quite another size."""
+    if current_index(client, info) != wanted:
+        return False
+    lists = client.describe_index(info.name, info.vector_field).get("nlist")  # Milvus Lite does not say.
+    return lists is None or 0.5 <= _lists(items) / int(lists) <= 2
+
+
+def _wait_until_indexed(client: MilvusClient, info: CollectionInfo) -> None:
+    """Milvus Lite indexes what was flushed after it has answered."""
+    end = time.monotonic() + SECONDS_TO_INDEX
+    while time.monotonic() < end:
+        if not client.describe_index(info.name, info.vector_field)["pending_index_rows"]:
+            return
+        time.sleep(0.02)
+
+
+def _lists(items: int) -> int:
+    """Of an IVF index on a server, as Milvus's documentation recommends."""
+    return max(1, min(MAX_NPROBE, round(4 * math.sqrt(items))))
 
 
 def restore_index(client: MilvusClient, info: CollectionInfo) -> None:
@@ -125,7 +156,7 @@ def index_params(client: MilvusClient, info: CollectionInfo, index: str, items: 
     if index == "hnsw":
         parameters = HNSW_PARAMETERS
     elif index.startswith("ivf"):
-        parameters = {"nlist": max(1, min(MAX_NPROBE, round(4 * items**0.5)))}
+        parameters = {"nlist": _lists(items)}
     params = client.prepare_index_params()
     params.add_index(
         info.vector_field,
@@ -137,7 +168,9 @@ def index_params(client: MilvusClient, info: CollectionInfo, index: str, items: 
     return params
 
 
-def search_params(client: MilvusClient, info: CollectionInfo, top_k: int, filter: str) -> dict[str, Any]:
+def search_params(
+    client: MilvusClient, info: CollectionInfo, top_k: int, filter: str, *, thorough: bool = False
+) -> dict[str, Any]:
     """What `MilvusClient.search` takes; parameters of an index that the collection has not are passed over.
 
     Args:
@@ -145,18 +178,13 @@ def search_params(client: MilvusClient, info: CollectionInfo, top_k: int, filter
         info: the collection.
         top_k: matches wanted. HNSW demands that `ef` is at least as large.
         filter: a Milvus expression; empty for none.
+        thorough: whether to look everywhere, which finds whatever there is.
     """
     embedded = is_embedded(client)
-    everything = bool(filter) and embedded
+    thorough = thorough or (bool(filter) and embedded)
     # Lists are of any length: a few of them may not hold a large top-k.
-    exact = everything or top_k > 100 or info.indexed_items <= MOST_ITEMS_COMPARED
-    nprobe = MAX_NPROBE if exact else LITE_NPROBE if embedded else NPROBE
-    ef = MAX_EF if everything else min(MAX_EF, max(EF, 2 * top_k))
+    all_lists = thorough or top_k > 100 or info.indexed_items <= MOST_ITEMS_COMPARED
+    nprobe = MAX_NPROBE if all_lists else LITE_NPROBE if embedded else NPROBE
+    most = LITE_EVERYTHING if embedded else MAX_EF
+    ef = most if thorough else min(most, max(EF, 2 * top_k))
     return {"metric_type": info.metric, "params": {"ef": ef, "nprobe": nprobe}}
-
-
-@contextlib.contextmanager
-def faiss_kept_quiet(client: MilvusClient) -> Iterator[None]:
-    """Around whatever makes Milvus Lite index: FAISS advises on standard error to cluster more points than it has."""
-    with silent_standard_error() if is_embedded(client) else contextlib.nullcontext():
-        yield

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +20,16 @@ from utilities.errors import InvalidArgument
 from utilities.items import ITEM_FIELDS
 from utilities.milvus_collections import describe_collection
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
-from utilities.milvus_index import search_params
+from utilities.milvus_index import is_embedded, search_params
+from utilities.streams import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: A server returns no more matches than this (`proxy.limits`, `quotaAndLimits.limits.topK`).
 MAX_TOP_K = 16_384
+#: Queries of one message to a server.
+QUERIES_TOGETHER = 256
 
 #: Collections of each connection that were found, or put, in use.
 _in_use: weakref.WeakKeyDictionary[MilvusClient, set[str]] = weakref.WeakKeyDictionary()
@@ -63,23 +70,50 @@ def nearest_neighbours(
             f"The collection {info.name!r} holds vectors of {dimension} dimensions; embeddings of shape "
             f"{embeddings.shape} cannot be compared with them."
         )
-    found = []
-    parameters = search_params(client, info, top_k, filter)
     step = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * dimension)))
+    ahead = 1
+    if not is_embedded(client):
+        # While one answer is read the server works on the next; Milvus Lite has a cost of its own for each message.
+        step, ahead = min(step, QUERIES_TOGETHER), 2
+    search = partial(_search, client, info, top_k, filter)
+    messages = [embeddings[start : start + step] for start in range(0, len(embeddings), step)]
     with loaded(client, info.name, "search", filter):
-        for start in range(0, len(embeddings), step):
-            found += client.search(
-                info.name,
-                data=list(embeddings[start : start + step]),
-                anns_field=info.vector_field,
-                limit=top_k,
-                filter=filter,
-                output_fields=list(ITEM_FIELDS),
-                search_params=parameters,
-            )
-    # Milvus returns the square of the Euclidean distance.
-    score = (lambda distance: float(np.sqrt(max(distance, 0.0)))) if info.metric == "L2" else float
-    return [[{**hit["entity"], "id": hit["id"], "score": score(hit["distance"])} for hit in hits] for hits in found]
+        if len(messages) == 1:
+            return search(messages[0])
+        with ThreadPoolExecutor(ahead, "search") as pool, closing(in_order(pool, search, messages, ahead)) as answers:
+            return [rows for answer in answers for rows in answer]
+
+
+def _search(
+    client: MilvusClient, info: CollectionInfo, top_k: int, filter: str, embeddings: NDArray[np.float32]
+) -> list[list[dict[str, Any]]]:
+    """One message, and another where an index that does not look everywhere has found too few."""
+
+    def row(hit: Mapping[str, Any]) -> dict[str, Any]:
+        distance = float(hit["distance"])
+        # Milvus returns the square of the Euclidean distance.
+        score = math.sqrt(max(distance, 0.0)) if info.metric == "L2" else distance
+        return {**hit["entity"], "id": hit["id"], "score": score}
+
+    def ask(queries: NDArray[np.float32], parameters: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        answer = client.search(
+            info.name,
+            data=list(queries),
+            anns_field=info.vector_field,
+            limit=top_k,
+            filter=filter,
+            output_fields=list(ITEM_FIELDS),
+            search_params=parameters,
+        )
+        return [[row(hit) for hit in hits] for hits in answer]
+
+    quick, thorough = (search_params(client, info, top_k, filter, thorough=each) for each in (False, True))
+    found = ask(embeddings, quick)
+    too_few = [number for number, rows in enumerate(found) if len(rows) < top_k]
+    if too_few and quick != thorough:
+        for number, rows in zip(too_few, ask(embeddings[too_few], thorough), strict=True):
+            found[number] = rows
+    return found
 
 
 @contextlib.contextmanager

@@ -27,8 +27,8 @@ from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
 from utilities.milvus_connection import connect as connect
 from utilities.milvus_index import check_index as check_index
 from utilities.milvus_index import current_index as current_index
-from utilities.milvus_index import ensure_index as ensure_index
-from utilities.milvus_index import faiss_kept_quiet, index_params, restore_index
+from utilities.milvus_index import flush_and_index as flush_and_index
+from utilities.milvus_index import index_params, restore_index
 from utilities.milvus_search import loaded
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.settings import Settings
@@ -50,8 +50,8 @@ def create_collection(
     """Create a collection, or confirm that the one there is the same.
 
     The schema: `id`, `path`, `part`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one
-    vector field, and dynamic fields for whatever else is inserted. It begins with an exact (FLAT) index; `ensure_index`
-    builds another when the items are there.
+    vector field, and dynamic fields for whatever else is inserted. It begins with an exact (FLAT) index;
+    `flush_and_index` builds another when the items are there.
 
     Args:
         client: from `connect`.
@@ -189,8 +189,7 @@ def insert_embeddings(
     id_map = IdMap(settings.id_map_path(name))
     id_map.append(items[row] for row in rows)
     id_map.compact()
-    flush(client, name)
-    ensure_index(client, info, count_items(client, name))
+    flush_and_index(client, info, count_items(client, name))
     return [item.id for item in items]
 
 
@@ -236,15 +235,6 @@ def _row_bytes(item: Item) -> int:
     return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 120
 
 
-def flush(client: MilvusClient, name: str) -> None:
-    """Write what was inserted to the disk and build its index.
-
-    A search is right without it, but slow: Milvus Lite reads what is not flushed row by row.
-    """
-    with milvus_errors(f"flush {name!r}"), faiss_kept_quiet(client):
-        client.flush(name)
-
-
 def count_items(client: MilvusClient, name: str) -> int:
     """How many items a collection holds, counted rather than estimated.
 
@@ -287,7 +277,7 @@ def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:
-    """Delete items by their ids; ids that are not there are no error.
+    """Delete items by their ids; ids that are not there are no error. The next search sees none of them.
 
     Raises:
         DatabaseError: Milvus failed.
@@ -295,6 +285,9 @@ def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:
     with milvus_errors(f"delete from {name!r}"):
         for start in range(0, len(ids), PAGE_ROWS):
             client.delete(name, ids=list(ids[start : start + PAGE_ROWS]))
+    if ids:
+        # A server's deletions, unlike its upserts, are not seen by the next search until it was asked to catch up.
+        count_items(client, name)
 
 
 def drop_collection(client: MilvusClient, name: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,10 @@ import numpy as np
 from utilities.errors import InvalidArgument
 from utilities.exported_networks import ExportedNetwork, import_openvino
 from utilities.fingerprint import Fingerprint
+from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: A network bears bfloat16 if its vectors keep this mean cosine with those of 32-bit floating point. ResNet50 does by
-#: far; of MobileNetV2, whose vectors keep 0.995, a rounded network finds other neighbours.
-BEARABLE_SIMILARITY = 0.999
 
 
 class OpenVINOEmbedder:
@@ -46,7 +44,7 @@ class OpenVINOEmbedder:
         self.fingerprint = fingerprint
         self.network = network
         self.precision = _choose_precision(network, fingerprint, precision)
-        self._compiled, self._one_at_a_time = _compile(network.file, self.precision, "LATENCY")
+        self._compiled, self._one_at_a_time = _compile_once(network.file, self.precision, "LATENCY")
         self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
 
     @property
@@ -61,9 +59,9 @@ class OpenVINOEmbedder:
             embeddings: NDArray[np.float32] = self._compiled(pixels)[0]
         return embeddings
 
-    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    def embed_stream(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[NDArray[np.float32], None, None]:
         """As `Embedder.embed_stream`: each processor works on a batch of its own, and none waits for the others."""
-        compiled, _ = _compile(self.network.file, self.precision, "THROUGHPUT")
+        compiled, _ = _compile_once(self.network.file, self.precision, "THROUGHPUT")
         # One more than can run, so that there is always one that waits to.
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         idle = [compiled.create_infer_request() for _ in range(count)]
@@ -115,23 +113,21 @@ def _bears_bf16(network: ExportedNetwork) -> bool:
     """Whether rounding keeps the network's vectors; measured once, and noted beside it."""
     similarity = network.about().get("bf16_similarity")
     if similarity is None:
-        exact, rounded = (_compile(network.file, precision, "LATENCY")[0] for precision in ("f32", "bf16"))
-        pixels = _mosaics(int(exact.input(0).partial_shape[1].get_length()))
-        similarity = float(np.sum(exact(pixels)[0] * rounded(pixels)[0], axis=1).mean())
-        network.note(bf16_similarity=similarity)
+        exact, rounded = (_compile(network.file, precision, "LATENCY") for precision in ("f32", "bf16"))
+        size = int(exact.input(0).partial_shape[1].get_length())
+        similarity = similarity_when_rounded(lambda pixels: exact(pixels)[0], lambda pixels: rounded(pixels)[0], size)
+        with contextlib.suppress(OSError):  # Whoever may only read the networks measures again.
+            network.note(bf16_similarity=similarity)
     return bool(similarity >= BEARABLE_SIMILARITY)
 
 
-def _mosaics(size: int) -> NDArray[np.uint8]:
-    """Sixteen seeded pictures of 8 by 8 coloured tiles, (16, size, size, 3)."""
-    tiles = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
-    side = -(-size // 8)
-    return np.ascontiguousarray(tiles.repeat(side, axis=1).repeat(side, axis=2)[:, :size, :size])
-
-
-@functools.lru_cache(maxsize=8)
-def _compile(network: Path, precision: str, aim: str) -> tuple[Any, threading.Lock]:
+@functools.lru_cache(maxsize=4)
+def _compile_once(network: Path, precision: str, aim: str) -> tuple[Any, threading.Lock]:
     """Compiled networks are kept, so that one query after another in a notebook does not load them again."""
+    return _compile(network, precision, aim), threading.Lock()
+
+
+def _compile(network: Path, precision: str, aim: str) -> Any:
     hint = "bf16" if precision == "bf16" else "f32"  # What int8 leaves in floating point needs all its bits.
     options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": aim}
-    return import_openvino().Core().compile_model(network, "CPU", options), threading.Lock()
+    return import_openvino().Core().compile_model(network, "CPU", options)

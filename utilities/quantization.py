@@ -108,8 +108,7 @@ def quantize(
 
 
 def _compare(embeddings: NDArray[np.float32], exact: NDArray[np.float32], speedup: float) -> QuantizationQuality:
-    k = min(20, len(exact) - 1)
-    ranked, expected = (exact_neighbours(each, each, k + 1) for each in (embeddings, exact))
+    ranked, expected = (exact_neighbours(each, each, 21) for each in (embeddings, exact))
     similarity = float(np.sum(embeddings * exact, axis=1).mean())
     return QuantizationQuality(len(exact), similarity, _overlap_of_others(ranked, expected), speedup)
 
@@ -135,7 +134,7 @@ def _embed_timed(embedder: Embedder, pixels: NDArray[np.uint8]) -> tuple[NDArray
 def _quantized(
     embedder: OpenVINOEmbedder, pixels: NDArray[np.uint8], stem: int, settings: Settings
 ) -> OpenVINOEmbedder:
-    nncf = _import_nncf()
+    nncf = import_nncf()
     model = import_openvino().Core().read_model(embedder.network.file)
     with _report_on_standard_error():
         quantized = nncf.quantize(
@@ -166,7 +165,12 @@ def _digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _import_nncf() -> Any:
+def import_nncf() -> Any:
+    """NNCF, which is an optional package.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
     import_openvino()  # which keeps the telemetry out
     try:
         import nncf

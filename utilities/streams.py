@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from itertools import islice
 from typing import TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 def in_order(
     pool: Executor, function: Callable[[Argument], Result], arguments: Iterable[Argument], ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`map` by a pool, as a stream: memory is bounded whatever the number of arguments.
 
     Args:
@@ -27,7 +27,8 @@ def in_order(
         Results, in the order of the arguments.
 
     Raises:
-        Exception: the first that a call raised, in its place. Calls that have not begun by then never will.
+        Exception: the first that a call raised, in its place. Calls that have not begun by then never will; nor will
+            they once the generator is closed, which must happen before the pool is shut down.
     """
     rest = iter(arguments)
     begun: deque[Future[Result]] = deque()
