@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +224,7 @@ def insert_items(
             client.upsert(
                 info.name,
                 [
-                    {**asdict(item), info.vector_field: embedding}
+                    {**vars(item), info.vector_field: embedding}
                     for item, embedding in zip(items[start:end], embeddings[start:end], strict=True)
                 ],
             )
