@@ -90,11 +90,13 @@ def create_collection(
         client.create_collection(
             name,
             schema=schema,
-            index_params=index_params(client, wanted, "flat", 0),
             properties=wanted.properties(),
             # A search sees what this process wrote, and does not wait for what others write.
             consistency_level="Session",
         )
+        # An empty index needs no waiting for, which would be a matter of half seconds.
+        client.create_index(name, index_params(client, wanted, "flat", 0), sync=False)
+        client.load_collection(name)
     return wanted
 
 
