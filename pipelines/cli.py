@@ -50,6 +50,7 @@ def main() -> None:
     for name in ("utilities", "pipelines"):
         logging.getLogger(name).addHandler(messages)
         logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).propagate = False  # Keras gives the root logger a handler of its own.
     try:
         app()
     except LookalikeError as error:

@@ -45,7 +45,6 @@ def run(
         The load's summary, the query's result, and a note on the weights that is empty if they are as asked.
     """
     settings = replace(settings or Settings.load(), home=OUTPUT / "data", milvus_uri=None)
-    weights, note = _available(backbone, weights, settings)
     if images is None:
         images = OUTPUT / "images"
         draw_tree(images)
@@ -54,6 +53,7 @@ def run(
         found = find_images(images)
         picture = images / found[len(found) // 2]
     open_image(picture, settings)  # Better now than after the load.
+    weights, note = _available(backbone, weights, settings)
     # A demo starts from nothing each time.
     client = connect(settings=settings)
     if "demo" in list_collections(client):

@@ -25,8 +25,9 @@ Lookalike = Callable[..., "subprocess.CompletedProcess[str]"]
 def load(lookalike: Lookalike, colour_tree: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Load the colour tree with the untrained MobileNetV2."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return lookalike("load", colour_tree, "--backbone", "mobilenetv2", "--weights", "random", *arguments)
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        network = ("--backbone", "mobilenetv2", "--weights", "random")
+        return lookalike("load", colour_tree, *network, *arguments, **environment)
 
     return run
 
@@ -277,3 +278,26 @@ def test_a_download_that_fails(lookalike: Lookalike, colour_tree: Path, tmp_path
     assert "--weights random" in result.stderr
     assert "Traceback" not in result.stderr
     assert list((tmp_path / "keras" / "models").iterdir()) == []
+
+
+def test_another_embedded_database_by_its_variable(load: Lookalike, lookalike: Lookalike, tmp_path: Path) -> None:
+    """The package pymilvus refuses such a variable as soon as it is imported."""
+    other = str(tmp_path / "other.db")
+    assert load(MILVUS_URI=other).returncode == 0
+    assert "colours" in lookalike("collections", MILVUS_URI=other).stdout
+    assert "give http://HOST:PORT or the path of a .db file" in message(lookalike("collections", MILVUS_URI="foo"), 2)
+
+
+def test_a_backend_that_cannot_be_had(load: Lookalike, settings: Settings) -> None:
+    settings.networks.unlink()
+    result = load(KERAS_BACKEND="mxnet")
+    assert result.returncode == 1
+    assert "Keras cannot be used with KERAS_BACKEND=mxnet: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_messages_are_printed_once_though_keras_listens_too(load: Lookalike, settings: Settings) -> None:
+    settings.networks.unlink()
+    said = load().stderr
+    assert said.count("Embedding 15 images") == 1
+    assert "INFO:" not in said

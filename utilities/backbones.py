@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
+from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.quiet import silent_standard_error
 
 if TYPE_CHECKING:
@@ -243,10 +243,20 @@ def _first_line(error: Exception) -> str:
 
 
 def import_keras() -> Any:
-    """Keras, without the start-up messages that its backend's native code writes to standard error."""
+    """Keras, without the start-up messages that its backend's native code writes to standard error.
+
+    Raises:
+        MissingPackage: its backend is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "keras" in sys.modules:
         return sys.modules["keras"]
-    with silent_standard_error():
-        import keras
+    try:
+        with silent_standard_error():
+            import keras
+    except (ModuleNotFoundError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND")
+        raise MissingPackage(
+            f"Keras cannot be used with KERAS_BACKEND={backend}: {error}; install that backend, or unset the variable."
+        ) from error
     return keras

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pymilvus import MilvusClient
-
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound
+from utilities.milvus_client import MilvusClient
 from utilities.milvus_connection import milvus_errors
 
 

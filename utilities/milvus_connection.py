@@ -8,10 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pymilvus import MilvusClient, MilvusException
-from pymilvus.exceptions import ConnectionConfigException
-
 from utilities.errors import CollectionNotFound, DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
+from utilities.milvus_client import ConnectionConfigException, MilvusClient, MilvusException
 from utilities.settings import Settings
 
 #: Bytes of one message. A server takes 64 MiB; an eighth of it keeps the server's and our memory small.

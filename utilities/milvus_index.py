@@ -12,10 +12,9 @@ import weakref
 from dataclasses import replace
 from typing import Any
 
-from pymilvus import MilvusClient
-
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
+from utilities.milvus_client import MilvusClient
 from utilities.milvus_collections import note
 from utilities.milvus_connection import milvus_errors
 from utilities.quiet import silent_standard_error
@@ -89,8 +88,7 @@ def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> C
     """
     embedded = is_embedded(client)
     wanted = info.index if info.index != "auto" else choose_index(items, embedded=embedded)
-    # FAISS advises on standard error, below Python, to cluster more points than there are.
-    with milvus_errors(f"index {info.name!r}"), silent_standard_error() if embedded else contextlib.nullcontext():
+    with milvus_errors(f"index {info.name!r}"), quiet(client):
         client.flush(info.name)
         if not _has_index(client, info, wanted, items):
             client.release_collection(info.name)
@@ -101,6 +99,11 @@ def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> C
         if embedded:
             _wait_until_indexed(client, info)
     return info if info.indexed_items == items else note(client, replace(info, indexed_items=items))
+
+
+def quiet(client: MilvusClient) -> contextlib.AbstractContextManager[None]:
+    """Where Milvus Lite builds an index, FAISS advises on standard error to cluster more points than there are."""
+    return silent_standard_error() if is_embedded(client) else contextlib.nullcontext()
 
 
 def _has_index(client: MilvusClient, info: CollectionInfo, wanted: str, items: int) -> bool:
@@ -133,8 +136,9 @@ def restore_index(client: MilvusClient, info: CollectionInfo) -> None:
     """
     with milvus_errors(f"index {info.name!r}"):
         if current_index(client, info) is None:
-            client.create_index(info.name, index_params(client, info, "flat", 0))
-            client.load_collection(info.name)
+            with quiet(client):
+                client.create_index(info.name, index_params(client, info, "flat", 0))
+                client.load_collection(info.name)
 
 
 def current_index(client: MilvusClient, info: CollectionInfo) -> str | None:

@@ -12,15 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pymilvus import MilvusClient, MilvusException
-from pymilvus.client.types import LoadState
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
 from utilities.items import ITEM_FIELDS
+from utilities.milvus_client import LoadState, MilvusClient, MilvusException
 from utilities.milvus_collections import describe_collection
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
-from utilities.milvus_index import is_embedded, search_params
+from utilities.milvus_index import is_embedded, quiet, search_params
 from utilities.streams import in_order
 
 if TYPE_CHECKING:
@@ -124,7 +123,8 @@ def loaded(client: MilvusClient, name: str, doing: str, filter: str = "") -> Ite
         # The embedded database forgets at every start which collections are in use; a server remembers.
         if name not in in_use:
             if client.get_load_state(name)["state"] != LoadState.Loaded:
-                client.load_collection(name)
+                with quiet(client):
+                    client.load_collection(name)
             in_use.add(name)
         try:
             yield

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pymilvus import DataType, MilvusClient
 
 from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
@@ -19,6 +18,7 @@ from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import describe_file
 from utilities.items import ITEM_FIELDS, Item
+from utilities.milvus_client import DataType, MilvusClient
 from utilities.milvus_collections import describe_collection as describe_collection
 from utilities.milvus_collections import find_collection as find_collection
 from utilities.milvus_collections import list_collections as list_collections
