@@ -9,7 +9,7 @@ TEST_READY := $(VENV)/test-ready
 BENCH_READY := $(VENV)/bench-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench milvus-up milvus-down
+.PHONY: help setup demo test soak lint bench milvus-up milvus-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: $(READY) ## Load images, query one, draw demo/top20.png (IMAGES=DIR QUERY=
 
 test: lint ## Lint, then run every test
 	$(BIN)/pytest
+
+soak: $(TEST_READY) ## Kill hundreds of loads and load thousands of broken files; print what was lost (about an hour)
+	$(BIN)/python -m tests.soak
 
 lint: $(TEST_READY) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from utilities.download import is_url
-from utilities.errors import InvalidArgument, LookalikeError
+from utilities.errors import InvalidArgument, LookalikeError, Stopped
 from utilities.items import printable
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
+from utilities.stopping import raise_stopped_on_signals
 
 if TYPE_CHECKING:
     from pipelines.load import LoadSummary
@@ -51,9 +52,10 @@ def main() -> None:
         logging.getLogger(name).addHandler(messages)
         logging.getLogger(name).setLevel(logging.INFO)
         logging.getLogger(name).propagate = False  # Keras gives the root logger a handler of its own.
+    raise_stopped_on_signals()
     try:
         app()
-    except LookalikeError as error:
+    except (LookalikeError, Stopped) as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -125,6 +127,9 @@ def load(
         ),
     ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove the items whose files are gone.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again; embed those whose bytes have changed.")
+    ] = False,
     moved: Annotated[bool, typer.Option("--moved", help="The collection's tree lies in this directory now.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image could not be read.")] = False,
     as_json: AsJson = False,
@@ -132,21 +137,27 @@ def load(
     """Put every image of a directory tree into a collection. Images that are there and unchanged are passed over."""
     from pipelines import load as pipeline
 
-    summary = pipeline.run(
-        directory.expanduser(),
-        collection=collection,
-        backbone=backbone,
-        weights=weights and _expanded(weights),
-        extension=extension,
-        metric=metric,
-        runtime=runtime,
-        precision=precision,
-        index=index,
-        prune=prune,
-        moved=moved,
-        settings=context.obj,
-    )
-    _print_json(asdict(summary)) if as_json else _print_summary(summary)
+    show = _print_summary_as_json if as_json else _print_summary
+    try:
+        summary = pipeline.run(
+            directory.expanduser(),
+            collection=collection,
+            backbone=backbone,
+            weights=weights and _expanded(weights),
+            extension=extension,
+            metric=metric,
+            runtime=runtime,
+            precision=precision,
+            index=index,
+            prune=prune,
+            verify=verify,
+            moved=moved,
+            settings=context.obj,
+        )
+    except pipeline.LoadStopped as stopped:
+        show(stopped.summary)
+        raise
+    show(summary)
     nothing_loaded = summary.failed == summary.found
     if summary.failed and (strict or nothing_loaded):
         raise typer.Exit(LookalikeError.exit_status)
@@ -165,10 +176,17 @@ def query(
         Optional[Path],
         typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several pictures, numbered."),
     ] = None,
+    allow_private_urls: Annotated[
+        bool, typer.Option("--allow-private-urls", help="Let URLs lead to this machine and its private network.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the images that look most like a picture."""
     from pipelines import query as pipeline
+
+    settings: Settings = context.obj
+    if allow_private_urls:
+        settings = replace(settings, allow_private_urls=True)
 
     results = pipeline.run(
         [each if is_url(each) else _expanded(each) for each in images],
@@ -176,7 +194,7 @@ def query(
         top_k=top_k,
         filter=filter,
         plot=plot,
-        settings=context.obj,
+        settings=settings,
     )
     for result in results:
         _print_json(_result_as_json(result)) if as_json else _print_result(result)
@@ -206,11 +224,8 @@ def info(context: typer.Context, collection: Collection, as_json: AsJson = False
     if as_json:
         _print_json(_state_as_json(state))
         return
-    for name, value in _state_as_json(state).items():
-        print(f"{name.replace('_', ' '):<15} {'-' if value is None else value}")
-    if state.items != state.id_map_rows:
-        rows = "cannot be read" if state.id_map_rows is None else f"has {state.id_map_rows:,} rows"
-        print(f"lookalike: the id map {rows}; `lookalike export {collection}` writes it anew.", file=sys.stderr)
+    for name, value in {**_state_as_json(state), "differences": _differences(state)}.items():
+        print(f"{name.replace('_', ' '):<19} {'-' if value is None else value}")
 
 
 @app.command()
@@ -289,9 +304,10 @@ def _confirmed(question: str) -> bool:
 
 
 def _print_summary(summary: LoadSummary) -> None:
+    left = f", {summary.left:,} left" if summary.left else ""
     print(
         f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, "
-        f"{summary.failed:,} failed; {summary.collection} holds {_count(summary.items, 'item')}"
+        f"{summary.failed:,} failed{left}; {summary.collection} holds {_count(summary.items, 'item')}"
     )
     if summary.vanished:
         fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
@@ -299,6 +315,18 @@ def _print_summary(summary: LoadSummary) -> None:
     print(f"ids and paths: {summary.id_map}")
     if summary.failures:
         print(f"what failed and why: {summary.failures}")
+
+
+def _print_summary_as_json(summary: LoadSummary) -> None:
+    _print_json(asdict(summary))
+
+
+def _differences(state: CollectionState) -> str:
+    if state.differences is None:
+        return f"the id map is not as it was written; `lookalike export {state.info.name}` writes it anew"
+    if state.differences:
+        return f"{state.differences}; the next load mends the id map"
+    return "none between the id map and Milvus"
 
 
 def _print_result(result: QueryResult) -> None:
@@ -342,7 +370,7 @@ def _state_as_json(state: CollectionState) -> dict[str, Any]:
         "items": state.items,
         "index": state.index,
         "id_map": state.id_map,
-        "id_map_rows": state.id_map_rows,
+        "differences": None if state.differences is None else asdict(state.differences),
     }
 
 

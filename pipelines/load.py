@@ -5,27 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from utilities.backbones import DEFAULT_BACKBONE
-from utilities.collection_info import CollectionInfo, check_metric, check_name, unstated_fingerprint
-from utilities.embedder import Embedder, check_runtime, embedder_of, load_embedder
-from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.changes import new_or_changed, other_contents, vanished_items
+from utilities.collection_info import CollectionInfo, check_metric, check_name
+from utilities.embedder import Embedder, check_runtime
+from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, refuse_another_embedder
+from utilities.errors import DatabaseNotReady, DatabaseUnreachable, Stopped
 from utilities.failures import Failure, FailureList
-from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import find_images
-from utilities.image_to_vec import Chunk, embed_files, sample_pixels
+from utilities.image_to_vec import Chunk, embed_files
 from utilities.items import printable
+from utilities.locks import only_writer
 from utilities.milvus_utilities import (
     check_index,
     connect,
@@ -34,30 +36,40 @@ from utilities.milvus_utilities import (
     delete_items,
     describe_collection,
     find_collection,
+    flush,
     flush_and_index,
     insert_items,
     move_root,
     read_items,
 )
-from utilities.quantization import SAMPLE, import_nncf, quantize
+from utilities.patience import patiently
 from utilities.settings import Settings
+from utilities.stopping import PutOff
 from utilities.streams import in_order
 
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
 logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 #: Files whose items are inserted together: fewer messages, and little to do again after a crash.
 INSERTED_TOGETHER = 64
+#: Times that a load looks whether Milvus still holds what it has acknowledged, and embeds again what it does not.
+PASSES = 3
 
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What became of every image: found = inserted + unchanged + failed."""
+    """What became of every image: found = inserted + unchanged + failed + left."""
 
     collection: str
     found: int
     inserted: int
     unchanged: int
     failed: int
+    #: Not looked at, because the load was stopped; 0 otherwise.
+    left: int
     #: Items of files that are gone, which were removed if `prune` was said and otherwise still answer.
     vanished: int
     pruned: bool
@@ -67,6 +79,15 @@ class LoadSummary:
     id_map: Path
     #: The CSV that lists what failed and why; None if nothing did.
     failures: Path | None
+
+
+class LoadStopped(Stopped):
+    """Ctrl-C or SIGTERM came; what was embedded is inserted, and another load goes on from there."""
+
+    def __init__(self, summary: LoadSummary, signal_number: int) -> None:
+        left = f"{summary.left:,} {'image' if summary.left == 1 else 'images'}"
+        super().__init__(f"Stopped with {left} left; the same command goes on from there.", signal_number)
+        self.summary = summary
 
 
 def run(
@@ -81,12 +102,16 @@ def run(
     precision: str = "auto",
     index: str | None = None,
     prune: bool = False,
+    verify: bool = False,
     moved: bool = False,
     embedder: Embedder | None = None,
     settings: Settings | None = None,
     progress: bool = True,
 ) -> LoadSummary:
     """Embed every image of a tree that is not in the collection yet, and insert it.
+
+    However an earlier load ended, this one goes on from there: the id map is mended after Milvus, and what Milvus does
+    not hold is embedded. A server that goes away meanwhile is waited for.
 
     Args:
         directory: the tree; it becomes the collection's root.
@@ -101,6 +126,7 @@ def run(
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, else `"auto"`,
             which is chosen by the number of items and the database.
         prune: remove the items whose files are gone.
+        verify: read every file that seems unchanged, and embed it again if its bytes are not those that were embedded.
         moved: the collection's tree lies in `directory` now.
         embedder: instead of one made from `backbone` and `weights`.
         settings: limits and places; from the environment by default.
@@ -111,7 +137,10 @@ def run(
         NoImagesFound: no image in the tree.
         MissingPackage: int8 needs one that is not installed.
         EmbedderMismatch: the collection holds vectors of another embedder.
+        CollectionBusy: another process is loading into it.
+        IdMapError: the id map was changed by another hand.
         WeightsUnavailable, DatabaseError: as their names say; what was inserted before stays.
+        LoadStopped: Ctrl-C or SIGTERM came while images were embedded; the chunk in hand was finished.
     """
     settings = settings or Settings.load()
     name = collection or collection_name(directory)
@@ -121,79 +150,161 @@ def run(
     check_runtime(runtime, precision)
     unlisted: list[OSError] = []
     paths = find_images(directory, extension, on_error=unlisted.append)
-    client = connect(settings=settings)
-    if moved:
-        move_root(client, describe_collection(client, name), directory)
-    existing = find_collection(client, name)
-    if existing:
-        metric = (metric or existing.metric).upper()
-        _refuse_another(existing, directory, backbone, metric, precision)
-    if embedder is None:
-        wanted = _Wanted(backbone, weights, runtime, precision)
+    with only_writer(settings, name):
+        client = connect(settings=settings)
+        if moved:
+            move_root(client, describe_collection(client, name), directory)
+        existing = find_collection(client, name)
+        wanted = Wanted(backbone, weights, runtime, precision)
         if existing:
-            embedder = _embedder_as_before(existing.fingerprint, wanted, settings)
+            metric = (metric or existing.metric).upper()
+            existing.refuse_unless_same(replace(existing, root=directory.resolve(), metric=metric))
+            refuse_another_embedder(existing, wanted)
+        if embedder is None and existing:
+            embedder = embedder_as_before(existing.fingerprint, wanted, settings)
+        elif embedder is None:
+            embedder = new_embedder(directory, paths, wanted, settings)
+        info = create_collection(
+            client,
+            name,
+            dimension=embedder.fingerprint.dimension,
+            metric=metric or "COSINE",
+            fingerprint=embedder.fingerprint,
+            root=directory,
+            index=index,
+        )
+        failures = FailureList(settings.failures_path(name))
+        failures.append(_unlisted(directory, error) for error in unlisted)
+        load = _Load(directory, paths, client, info, embedder, settings, failures, progress)
+        return load.run(prune=prune, verify=verify)
+
+
+class _Load:
+    """One load into one collection that nobody else changes meanwhile."""
+
+    def __init__(
+        self,
+        directory: Path,
+        paths: Sequence[str],
+        client: MilvusClient,
+        info: CollectionInfo,
+        embedder: Embedder,
+        settings: Settings,
+        failures: FailureList,
+        progress: bool,
+    ) -> None:
+        self.directory, self.paths, self.client, self.info = directory, paths, client, info
+        self.embedder, self.settings, self.failures, self.progress = embedder, settings, failures, progress
+        self.id_map = IdMap(settings.id_map_path(info.name))
+        self.unlisted = failures.count
+        self.stop = PutOff()
+        #: Set when Milvus is no longer waited for.
+        self.give_up = self.stop.requested
+
+    def run(self, *, prune: bool, verify: bool) -> LoadSummary:
+        stored = self._stored_items()
+        vanished = vanished_items(self.directory, self.paths, stored)
+        if prune:
+            self.id_map.remove(vanished)
+            delete_items(self.client, self.info.name, vanished)
+        missing = new_or_changed(self.directory, self.paths, stored)
+        if verify:
+            unchanged = sorted(set(self.paths).difference(missing))
+            missing = sorted([*missing, *other_contents(self.directory, unchanged, stored, progress=self.progress)])
+        there = len(self.paths) - len(missing)
+        if missing:
+            logger.info(
+                "Embedding %s images with %s on %s%s.",
+                f"{len(missing):,}",
+                self.info.fingerprint.backbone,
+                self.embedder.runtime,
+                f"; {there:,} are there already" if there else "",
+            )
+        try:
+            with self.stop:
+                left, items = self._embed_and_settle(missing)
+        except (DatabaseUnreachable, DatabaseNotReady) as error:
+            if self.stop.signal:
+                raise Stopped(f"Stopped. {error}", self.stop.signal) from error
+            raise
+        summary = LoadSummary(
+            collection=self.info.name,
+            found=len(self.paths) + self.unlisted,
+            inserted=len(missing) - (self.failures.count - self.unlisted) - left,
+            unchanged=there,
+            failed=self.failures.count,
+            left=left,
+            vanished=len(vanished),
+            pruned=prune,
+            items=items,
+            id_map=self.id_map.path,
+            failures=self.failures.path if self.failures.count else None,
+        )
+        if self.stop.signal:
+            raise LoadStopped(summary, self.stop.signal)
+        return summary
+
+    def _stored_items(self) -> pd.DataFrame:
+        """What Milvus holds, which is right where the id map says otherwise; that is mended."""
+        stored = read_items(self.client, self.info.name)
+        differences = self.id_map.compare(stored)
+        if differences:
+            logger.info("The id map and Milvus disagreed (%s); the id map is written anew.", differences)
+        if not differences.in_form:
+            self.id_map.write(stored)
+        return stored
+
+    def _embed_and_settle(self, missing: Sequence[str]) -> tuple[int, int]:
+        """Embed files, and again those that Milvus has lost; returns how many are left, and how many items it holds."""
+        for _ in range(PASSES):
+            left = self._embed(missing)
+            self.id_map.compact()
+            acknowledged = self.id_map.read()
+            items = self._patiently(lambda: count_items(self.client, self.info.name))
+            if self.stop.signal or items >= len(acknowledged):
+                break
+            held = self._stored_items()["id"]
+            missing = acknowledged["path"][~acknowledged["id"].isin(held)].unique().tolist()
+            logger.warning("Milvus has lost %s items that it had acknowledged; embedding them again.", len(missing))
+        if self.stop.signal:  # An index of millions takes minutes.
+            self._patiently(lambda: flush(self.client, self.info))
         else:
-            embedder = _new_embedder(directory, paths, wanted, settings)
-    fingerprint = embedder.fingerprint
-    info = create_collection(
-        client,
-        name,
-        dimension=fingerprint.dimension,
-        metric=metric or "COSINE",
-        fingerprint=fingerprint,
-        root=directory,
-        index=index,
-    )
+            self._patiently(lambda: flush_and_index(self.client, self.info, items))
+        return left, items
 
-    stored = read_items(client, name)
-    id_map = IdMap(settings.id_map_path(name))
-    # Milvus is right where they differ: after a crash, or when the id map was lost.
-    if not id_map.holds(stored):
-        id_map.write(stored)
-    vanished = vanished_items(directory, paths, stored)
-    if prune:
-        id_map.remove(vanished)
-        delete_items(client, name, vanished)
+    def _embed(self, missing: Sequence[str]) -> int:
+        """Embed and insert files until all are done or the load is stopped; returns how many are left."""
+        done = 0
 
-    failures = FailureList(settings.failures_path(name))
-    failures.append(_unlisted(directory, error) for error in unlisted)
-    missing = new_or_changed(directory, paths, stored)
-    inserted = 0
-    if missing:
-        logger.info("Embedding %s images with %s on %s.", f"{len(missing):,}", fingerprint.backbone, embedder.runtime)
+        def insert(chunk: Chunk) -> int:
+            nonlocal done
+            # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
+            insert = partial(insert_items, self.client, self.info, chunk.items, chunk.embeddings)
+            self._patiently(insert)
+            self.id_map.append(chunk.items)
+            self.failures.append(chunk.failures)
+            files = len(chunk.items) + len(chunk.failures)
+            done += files
+            return files
 
-    def insert(chunk: Chunk) -> Chunk:
-        # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
-        insert_items(client, info, chunk.items, chunk.embeddings)
-        id_map.append(chunk.items)
-        failures.append(chunk.failures)
-        return chunk
+        with (
+            tqdm(total=len(missing), unit="image", desc=self.info.name, disable=not (self.progress and missing)) as bar,
+            ThreadPoolExecutor(1, thread_name_prefix="insert") as inserter,
+            closing(embed_files(self.directory, missing, self.embedder, self.settings)) as chunks,
+            closing(in_order(inserter, insert, merged(chunks, INSERTED_TOGETHER), ahead=2)) as inserted,
+        ):
+            for files in inserted:
+                bar.update(files)
+                if self.stop.signal:
+                    break
+        return len(missing) - done
 
-    with (
-        tqdm(total=len(missing), unit="image", desc=name, disable=not (progress and missing)) as bar,
-        ThreadPoolExecutor(1, thread_name_prefix="insert") as inserter,
-        closing(embed_files(directory, missing, embedder, settings)) as chunks,
-        closing(in_order(inserter, insert, merged(chunks, INSERTED_TOGETHER), ahead=2)) as inserted_chunks,
-    ):
-        for chunk in inserted_chunks:
-            inserted += len(chunk.items)
-            bar.update(len(chunk.items) + len(chunk.failures))
-    if inserted:
-        id_map.compact()
-    items = count_items(client, name)
-    flush_and_index(client, info, items)
-    return LoadSummary(
-        collection=name,
-        found=len(paths) + len(unlisted),
-        inserted=inserted,
-        unchanged=len(paths) - len(missing),
-        failed=failures.count,
-        vanished=len(vanished),
-        pruned=prune,
-        items=items,
-        id_map=id_map.path,
-        failures=failures.path if failures.count else None,
-    )
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        try:
+            return patiently(call, self.settings.server_patience_seconds, self.give_up)
+        except (DatabaseUnreachable, DatabaseNotReady):
+            self.give_up.set()  # What was begun meanwhile need not wait as long again.
+            raise
 
 
 def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
@@ -220,97 +331,6 @@ def collection_name(directory: Path) -> str:
     """A collection's name from a directory's: whatever Milvus does not take becomes an underscore."""
     name = re.sub(r"\W", "_", directory.resolve().name, flags=re.ASCII)[:200] or "images"
     return f"_{name}"[:200] if name[0].isdigit() else name
-
-
-def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) -> list[str]:
-    """The paths that must be embedded: those Milvus does not hold with the file's present size and time."""
-    states = dict(zip(stored["path"], zip(stored["file_size"], stored["file_mtime_ns"], strict=True), strict=True))
-    return [path for path in paths if path not in states or states[path] != _state(directory / path)]
-
-
-def vanished_items(directory: Path, paths: Sequence[str], stored: pd.DataFrame) -> list[int]:
-    """Ids of the stored items whose files are gone; one that was merely not asked for, by its extension, is not."""
-    found = set(paths)
-    return [
-        id_
-        for id_, path in zip(stored["id"], stored["path"], strict=True)
-        if path not in found and _is_gone(directory / path)
-    ]
-
-
-def _is_gone(file: Path) -> bool:
-    """Whether there is no such file; one in a folder that may not be entered may well be there."""
-    try:
-        file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What was asked for; None and `"auto"` were not."""
-
-    backbone: str | None
-    weights: str | None
-    runtime: str
-    precision: str
-
-
-def _refuse_another(
-    existing: CollectionInfo, directory: Path, backbone: str | None, metric: str, precision: str
-) -> None:
-    """Refuse what the collection is not, before a network is built."""
-    wanted = replace(existing, root=directory.resolve(), metric=metric)
-    if backbone:  # which says nothing of weights and of what was done to them
-        known = existing.fingerprint
-        unstated = unstated_fingerprint(backbone)
-        wanted = replace(
-            wanted,
-            fingerprint=replace(unstated, pca_digest=known.pca_digest, quantization_digest=known.quantization_digest),
-        )
-    existing.refuse_unless_same(wanted)
-    if precision == "int8" and not existing.fingerprint.quantization_digest:
-        raise EmbedderMismatch(
-            f"The collection {existing.name!r} holds vectors of {existing.fingerprint}, not of a network in int8; load "
-            "into another --collection, or leave out --precision."
-        )
-
-
-def _embedder_as_before(known: Fingerprint, wanted: _Wanted, settings: Settings) -> Embedder:
-    """The collection's own embedder, or the one of the weights that are asked for, which may be another."""
-    own = partial(embedder_of, known, settings, runtime=wanted.runtime, precision=wanted.precision)
-    if wanted.weights is None:
-        return own()
-    load = partial(load_embedder, wanted.backbone or known.backbone, wanted.weights, settings)
-    if not known.quantization_digest:
-        return load(runtime=wanted.runtime, precision=wanted.precision)
-    exact = load(runtime="openvino", precision="f32")
-    return own() if exact.fingerprint == replace(known, quantization_digest="") else exact
-
-
-def _new_embedder(directory: Path, paths: Sequence[str], wanted: _Wanted, settings: Settings) -> Embedder:
-    backbone, weights = wanted.backbone or DEFAULT_BACKBONE, wanted.weights or "imagenet"
-    if wanted.precision != "int8":
-        return load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
-    if wanted.runtime == "keras":
-        raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
-    import_nncf()  # which may be missing: better now than after a minute
-    exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
-    pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings)
-    embedder, quality = quantize(exact, pixels, settings)
-    logger.info("Quantised %s: %s.", backbone, quality)
-    return embedder
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _unlisted(directory: Path, error: OSError) -> Failure:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, IdMapError, InvalidArgument
-from utilities.id_map import IdMap
+from utilities.id_map import Differences, IdMap
+from utilities.locks import only_writer
 from utilities.milvus_utilities import (
     connect,
     count_items,
@@ -37,8 +38,8 @@ class CollectionState:
     #: The index that Milvus searches with now, such as `ivf_flat`; None where a load died while it was exchanged.
     index: str | None
     id_map: Path
-    #: Rows of the id map; it should have as many as the collection has items. None if it cannot be read.
-    id_map_rows: int | None
+    #: Where the id map and Milvus disagree; None if the id map cannot be read.
+    differences: Differences | None
 
 
 def collections(settings: Settings | None = None) -> list[tuple[CollectionInfo, int]]:
@@ -57,11 +58,11 @@ def info(collection: str, settings: Settings | None = None) -> CollectionState:
     described = describe_collection(client, collection)
     id_map = IdMap(settings.id_map_path(collection))
     try:
-        rows = len(id_map.read())
+        differences = id_map.compare(read_items(client, collection))
     except IdMapError:
-        rows = None
+        differences = None
     return CollectionState(
-        described, count_items(client, collection), current_index(client, described), id_map.path, rows
+        described, count_items(client, collection), current_index(client, described), id_map.path, differences
     )
 
 
@@ -81,9 +82,10 @@ def export(collection: str, output: Path | None = None, settings: Settings | Non
     describe_collection(client, collection)
     if output is not None and output.is_dir():
         raise InvalidArgument(f"{str(output)!r} is a directory; give the name of the file to write.")
-    items = read_items(client, collection)
-    id_map = IdMap(output or settings.id_map_path(collection))
-    id_map.write(items)
+    with only_writer(settings, collection):
+        items = read_items(client, collection)
+        id_map = IdMap(output or settings.id_map_path(collection))
+        id_map.write(items)
     return id_map.path, len(items)
 
 
@@ -92,9 +94,10 @@ def drop(collection: str, settings: Settings | None = None) -> None:
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     describe_collection(client, collection)
-    IdMap(settings.id_map_path(collection)).delete()
-    drop_collection(client, collection)
-    settings.failures_path(collection).unlink(missing_ok=True)
+    with only_writer(settings, collection):
+        IdMap(settings.id_map_path(collection)).delete()
+        drop_collection(client, collection)
+        settings.failures_path(collection).unlink(missing_ok=True)
 
 
 def delete(collection: str, paths: Sequence[str] = (), filter: str = "", settings: Settings | None = None) -> int:
@@ -117,13 +120,14 @@ def delete(collection: str, paths: Sequence[str] = (), filter: str = "", setting
         raise InvalidArgument("Say which items to delete: either paths or --filter EXPR.")
     client = connect(settings=settings, must_exist=True)
     described = describe_collection(client, collection)
-    if filter:
-        ids = [row["id"] for page in stored_items(client, collection, filter, ["id"]) for row in page]
-    else:
-        ids = _ids_of(client, described, paths)
-    # The id map first, so that it never names an item that Milvus does not hold.
-    IdMap(settings.id_map_path(collection)).remove(ids)
-    delete_items(client, collection, ids)
+    with only_writer(settings, collection):
+        if filter:
+            ids = [row["id"] for page in stored_items(client, collection, filter, ["id"]) for row in page]
+        else:
+            ids = _ids_of(client, described, paths)
+        # The id map first, so that it never names an item that Milvus does not hold.
+        IdMap(settings.id_map_path(collection)).remove(ids)
+        delete_items(client, collection, ids)
     return len(ids)
 
 

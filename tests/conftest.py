@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pymilvus import MilvusClient
 
-from tests.milvus_server import running_server
+from tests.milvus_server import Server, running_server
 from utilities.embedder import load_embedder
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import connect
@@ -77,12 +77,18 @@ def colour_tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real Milvus server, started once."""
+def milvus_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real Milvus server, started once."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("PyPI's milvus==2.3.5 carries a server for Linux on x86-64 only")
     with running_server(tmp_path_factory.mktemp("milvus")) as server:
-        yield server.uri
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus_server(milvus_server_process: Server) -> str:
+    """Its address."""
+    return milvus_server_process.uri
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from utilities.errors import DatabaseUnreachable
+from utilities.errors import DatabaseError
+from utilities.milvus_collections import list_collections
 from utilities.milvus_connection import connect
 
 #: The server's etcd takes this port, whatever the others are.
@@ -21,52 +21,96 @@ ETCD_PORT = 2380
 SECONDS_TO_START = 180
 
 
-@dataclass(frozen=True)
 class Server:
-    """One that runs."""
+    """One that can be killed, and started again on what it left behind.
 
-    uri: str
-    #: Of a wrapper, whose children are the server.
-    pid: int
+    Args:
+        data: its directory.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of a wrapper, whose children are the server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        # The port of a server that was killed is free again when the last of its connections is forgotten, in a minute;
+        # until then milvus-server takes another port, and does not say so.
+        _wait(lambda: _can_be_bound(self.port), f"port {self.port} is not free")
+        if _is_taken(ETCD_PORT):
+            raise RuntimeError(f"port {ETCD_PORT} is taken, perhaps by another Milvus server; end that one first")
+        self.data.mkdir(parents=True, exist_ok=True)
+        program = [str(Path(sys.executable).with_name("milvus-server")), "--data", str(self.data)]
+        with (self.data / "output.txt").open("a") as output:
+            # milvus-server is a wrapper: a process group of its own lets us end the server that it starts, too.
+            self._process = subprocess.Popen(
+                [*program, "--proxy-port", str(self.port)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _wait(self._answers, "milvus-server does not answer")
+
+    def kill(self) -> None:
+        """End it with all its processes, as a power cut would."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        # The wrapper has ended; what it had started takes a moment longer.
+        _wait(lambda: not _is_taken(ETCD_PORT), "the server that was killed still runs")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError("milvus-server ended at its start")
+        try:
+            # pymilvus keeps a connection, so that only a question shows whether someone is there.
+            list_collections(connect(self.uri))
+        except DatabaseError:
+            return False
+        return True
+
+
+def _wait(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.2)
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as listener:
+        return listener.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager
 def running_server(data: Path) -> Iterator[Server]:
-    """Start a server, and end it with all its processes."""
-    with socket.socket() as listener:
-        if listener.connect_ex(("127.0.0.1", ETCD_PORT)) == 0:
-            raise RuntimeError(f"port {ETCD_PORT} is taken, perhaps by another Milvus server; end that one first")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "output.txt").open("w") as output:
-        # milvus-server is a wrapper: a process group of its own lets us end the server that it starts, too.
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("milvus-server")), "--data", str(data), "--proxy-port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    uri = f"http://127.0.0.1:{port}"
+    """A server, which is ended with all its processes."""
+    server = Server(data)
     try:
-        _wait_until_up(uri, process)
-        yield Server(uri, process.pid)
+        server.start()
+        yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_until_up(uri: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while True:
-        if process.poll() is not None:
-            raise RuntimeError("milvus-server ended at its start")
-        try:
-            connect(uri).close()
-            return
-        except DatabaseUnreachable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+        server.kill()

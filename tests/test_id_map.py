@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from pathlib import Path
 
+import hypothesis
+import pandas as pd
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from utilities.errors import IdMapError
-from utilities.id_map import IdMap
-from utilities.items import Item
+from utilities.id_map import Differences, IdMap
+from utilities.items import ITEM_FIELDS, Item, item_id
 
 
 def item(path: str, *, size: int = 1, mtime: int = 1_700_000_000_123_456_789) -> Item:
-    return Item.of_file(Path("/root"), path, width=3, height=2, file_size=size, file_mtime_ns=mtime)
+    return Item.of_file(Path("/root"), path, width=3, height=2, file_size=size, file_mtime_ns=mtime, file_digest="0f")
 
 
 @pytest.fixture
@@ -25,21 +31,12 @@ def rows(id_map: IdMap) -> list[tuple[object, ...]]:
 
 
 def as_row(item: Item) -> tuple[object, ...]:
-    return (item.id, item.path, item.part, item.label, item.width, item.height, item.file_size, item.file_mtime_ns)
+    return dataclasses.astuple(item)
 
 
 def test_no_file_is_an_empty_map(id_map: IdMap) -> None:
     assert id_map.read().empty
-    assert list(id_map.read().columns) == [
-        "id",
-        "path",
-        "part",
-        "label",
-        "width",
-        "height",
-        "file_size",
-        "file_mtime_ns",
-    ]
+    assert list(id_map.read().columns) == list(ITEM_FIELDS)
     id_map.compact()
     id_map.remove([1])
     assert not id_map.path.exists()
@@ -61,9 +58,9 @@ def test_the_last_row_of_an_id_holds_and_compact_sorts(id_map: IdMap) -> None:
     assert rows(id_map) == [as_row(item("a.jpg")), as_row(item("b.jpg", size=9))]
     id_map.compact()
     assert id_map.path.read_text().splitlines() == [
-        '"id","path","part","label","width","height","file_size","file_mtime_ns"',
-        f'{item("a.jpg").id},"a.jpg","","root",3,2,1,1700000000123456789',
-        f'{item("b.jpg").id},"b.jpg","","root",3,2,9,1700000000123456789',
+        '"id","path","part","label","width","height","file_size","file_mtime_ns","file_digest"',
+        f'{item("a.jpg").id},"a.jpg","","root",3,2,1,1700000000123456789,"0f"',
+        f'{item("b.jpg").id},"b.jpg","","root",3,2,9,1700000000123456789,"0f"',
     ]
 
 
@@ -84,12 +81,117 @@ def test_remove(id_map: IdMap) -> None:
     assert rows(id_map) == [as_row(item("b.jpg"))]
 
 
-def test_holds(id_map: IdMap) -> None:
-    id_map.append([item("a.jpg"), item("b.jpg")])
+def test_compare_counts_the_differences(id_map: IdMap) -> None:
+    id_map.append([item("b.jpg"), item("a.jpg")])
     rows = id_map.read()
-    assert id_map.holds(rows.iloc[::-1])
-    assert not id_map.holds(rows.iloc[:1])
-    assert not id_map.holds(rows.assign(file_size=9))
+    assert id_map.compare(rows) == Differences(0, 0, 0, in_form=False)
+    assert not id_map.compare(rows)
+    id_map.compact()
+    assert id_map.compare(rows.iloc[::-1]) == Differences(0, 0, 0, in_form=True)
+    id_map.append([item("c.jpg")])
+    assert id_map.compare(rows.assign(file_size=[1, 9])) == Differences(0, 1, 1, in_form=False)
+    assert id_map.compare(id_map.read().iloc[1:]) == Differences(0, 1, 0, in_form=False)
+    assert str(id_map.compare(rows.assign(file_size=[1, 9]))) == "1 not in Milvus, 1 described differently"
+    id_map.delete()
+    assert id_map.compare(rows) == Differences(2, 0, 0, in_form=False)
+
+
+HEADER = ",".join(ITEM_FIELDS)
+GOOD = f"{item_id('a.jpg')},a.jpg,,l,1,1,1,-1,"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["path,id", "a.jpg,1"], "line 1 should name the columns id, path"),
+        ([HEADER, GOOD, f"{item_id('a.jpg')},b.jpg,,l,1,1,1,1,"], "line 3: [0-9]+ is not the id of 'b.jpg'"),
+        ([HEADER, GOOD, GOOD + ",more"], "line 3 has 10 fields instead of 9"),
+        ([HEADER, GOOD.replace(",1,1,", ",1,wide,"), GOOD], "line 2: height is 'wide', which is no number"),
+        ([HEADER, GOOD, "", GOOD], "line 3 has 0 fields"),
+        ([HEADER, '1,"line\nbreak",,l,1,1,1,1,', GOOD], "line 2: 1 is not the id of 'line"),
+        ([HEADER, GOOD, f"{item_id('b.jpg')},b.jpg\udce9,,l,1,1,1,1,"], "line 3 is not UTF-8"),
+    ],
+)
+def test_a_hand_that_edited_is_told_the_line(id_map: IdMap, lines: list[str], reason: str) -> None:
+    id_map.path.parent.mkdir()
+    id_map.path.write_text("\n".join([*lines, ""]), errors="surrogateescape")
+    with pytest.raises(IdMapError, match=rf"{reason}.*lookalike export cats"):
+        id_map.compare(id_map_rows("a.jpg"))
+
+
+def id_map_rows(*paths: str) -> pd.DataFrame:
+    return pd.DataFrame([dataclasses.asdict(item(path)) for path in paths], columns=list(ITEM_FIELDS))
+
+
+@pytest.mark.parametrize("path", ["line\nbreak.jpg", '"quoted".jpg', 'a"\n"b.jpg'])
+def test_a_row_torn_inside_quotes_is_dropped(id_map: IdMap, path: str) -> None:
+    id_map.append([item("a.jpg"), item(path)])
+    whole = id_map.path.read_bytes()
+    first = len(whole) - len(whole.split(b"\n", 2)[2])
+    for end in range(first, len(whole)):
+        id_map.path.write_bytes(whole[:end])
+        assert list(IdMap(id_map.path).read()["path"]) == ["a.jpg"]
+        IdMap(id_map.path).append([item("c.jpg")])
+        assert list(IdMap(id_map.path).read()["path"]) == ["a.jpg", "c.jpg"]
+
+
+class LoadsThatDie(RuleBasedStateMachine):
+    """Any order of upserts, appends, crashes and compactions."""
+
+    names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.id_map = IdMap(Path(self.folder.name) / "cats.csv")
+        #: What Milvus has acknowledged, by id.
+        self.milvus: dict[int, Item] = {}
+
+    @rule(names=st.lists(names, max_size=4, unique=True), size=st.integers(0, 3))
+    def insert(self, names: list[str], size: int) -> None:
+        items = [item(name, size=size) for name in names]
+        self.milvus.update({each.id: each for each in items})
+        self.id_map.append(items)
+
+    @rule(names=st.lists(names, min_size=1, max_size=4, unique=True), kept=st.floats(0, 1))
+    def die_while_appending(self, names: list[str], kept: float) -> None:
+        before = self.id_map.path.read_bytes() if self.id_map.path.exists() else b""
+        self.insert(names, 1)
+        after = self.id_map.path.read_bytes()
+        self.id_map.path.write_bytes(after[: len(before) + int(kept * (len(after) - len(before)))])
+        self.id_map = IdMap(self.id_map.path)
+
+    @rule()
+    def compact(self) -> None:
+        self.id_map.compact()
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        if self.milvus:
+            gone = data.draw(st.sampled_from(sorted(self.milvus)))
+            self.id_map.remove([gone])
+            del self.milvus[gone]
+
+    @rule()
+    def begin_a_load(self) -> None:
+        stored = pd.DataFrame([dataclasses.asdict(each) for each in self.milvus.values()], columns=list(ITEM_FIELDS))
+        self.id_map.compare(stored)
+        self.id_map.write(stored)
+        assert self.id_map.compare(stored) == Differences(0, 0, 0, in_form=True)
+
+    @invariant()
+    def is_a_function_from_ids_to_paths_that_milvus_holds(self) -> None:
+        rows = self.id_map.read()
+        assert rows["id"].is_unique
+        for id_, path in zip(rows["id"], rows["path"], strict=True):
+            assert self.milvus[id_].path == path
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+
+TestLoadsThatDie = LoadsThatDie.TestCase
+TestLoadsThatDie.settings = hypothesis.settings(max_examples=60, stateful_step_count=20, deadline=None)
 
 
 def test_reading_changes_nothing_while_another_process_writes(id_map: IdMap) -> None:
@@ -99,7 +201,7 @@ def test_reading_changes_nothing_while_another_process_writes(id_map: IdMap) -> 
         writer.flush()
         id_map.path.chmod(0o444)
         assert len(id_map.read()) == 1
-        writer.write(b'w","","l",1,1,1,1\n')
+        writer.write(b'w","","l",1,1,1,1,""\n')
     assert list(id_map.read()["path"]) == ["a.jpg", "half a row"]
 
 
@@ -111,8 +213,7 @@ def test_a_torn_last_row_is_dropped_and_appending_goes_on(id_map: IdMap, kept: i
     torn = id_map.path.read_bytes()[: len(whole) + kept]
     id_map.path.write_bytes(torn)
     assert rows(id_map) == [as_row(item("a.jpg"))]
-    id_map.path.write_bytes(torn)
-    id_map.append([item("c.jpg")])
+    IdMap(id_map.path).append([item("c.jpg")])
     assert rows(id_map) == [as_row(item("a.jpg")), as_row(item("c.jpg"))]
 
 

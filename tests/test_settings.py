@@ -25,6 +25,16 @@ def test_numbers_are_read() -> None:
     assert settings.download_timeout_seconds == 2.5
 
 
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("TRUE", True), ("1", True), ("no", False), ("0", False)])
+def test_yes_and_no_are_read(text: str, value: bool) -> None:
+    assert Settings.load({"LOOKALIKE_ALLOW_PRIVATE_URLS": text}).allow_private_urls is value
+
+
+def test_neither_yes_nor_no() -> None:
+    with pytest.raises(InvalidArgument, match="LOOKALIKE_ALLOW_PRIVATE_URLS is 'maybe'; set it to yes or no"):
+        Settings.load({"LOOKALIKE_ALLOW_PRIVATE_URLS": "maybe"})
+
+
 @pytest.mark.parametrize("text", ["many", "0", "-3"])
 def test_a_bad_number_is_refused_by_its_variables_name(text: str) -> None:
     with pytest.raises(InvalidArgument, match=f"LOOKALIKE_MAX_IMAGE_PIXELS is '{text}'"):

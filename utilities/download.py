@@ -1,12 +1,20 @@
-"""Fetch an image from a URL, within limits of size and time."""
+"""Fetch an image from a URL, within limits of size and time, and not from where only this machine can reach."""
 
 from __future__ import annotations
 
+import ipaddress
 import queue
+import socket
 import threading
+from typing import TYPE_CHECKING
 
 from utilities.errors import DownloadFailed, ImageTooLarge
 from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_REDIRECTS = 5
 
 
 def is_url(text: str) -> bool:
@@ -15,10 +23,15 @@ def is_url(text: str) -> bool:
 
 
 def download(url: str, settings: Settings) -> bytes:
-    """The body at a URL; redirects are followed, up to five.
+    """The body at a URL; redirects are followed, up to `MAX_REDIRECTS`.
+
+    Unless `settings.allow_private_urls`, the names of the URL and of every redirect are resolved here, refused where
+    they lead to this machine, its private network or another address that is not public, and connected to at the very
+    address that was checked; proxies of the environment, which would resolve them anew, are not asked.
 
     Raises:
-        DownloadFailed: no answer within `settings.download_timeout_seconds`, or an answer other than success.
+        DownloadFailed: an address that is not public, no answer within `settings.download_timeout_seconds`, or an
+            answer other than success.
         ImageTooLarge: a body of more than `settings.download_max_bytes`.
     """
     result: queue.Queue[bytes | Exception] = queue.Queue()
@@ -43,31 +56,76 @@ def download(url: str, settings: Settings) -> bytes:
 def _fetch(url: str, settings: Settings) -> bytes:
     import httpx
 
-    body = bytearray()
     try:
-        with (
-            httpx.Client(
-                timeout=settings.download_timeout_seconds,
-                follow_redirects=True,
-                max_redirects=5,
-                headers={"User-Agent": "lookalike"},
-            ) as client,
-            client.stream("GET", url) as response,
-        ):
-            response.raise_for_status()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > settings.download_max_bytes:
-                    raise ImageTooLarge(
-                        f"{url} is larger than the limit of {settings.download_max_bytes:,} bytes; "
-                        "set LOOKALIKE_DOWNLOAD_MAX_BYTES to allow more."
-                    )
+        with httpx.Client(
+            timeout=settings.download_timeout_seconds,
+            headers={"User-Agent": "lookalike"},
+            trust_env=settings.allow_private_urls,
+            verify=httpx.create_ssl_context(),  # which trusts whom the environment says, in either case
+        ) as client:
+            address = httpx.URL(url)
+            for _ in range(1 + MAX_REDIRECTS):
+                request = client.build_request("GET", address)
+                if not settings.allow_private_urls:
+                    _send_to_public_address(request)
+                response = client.send(request, stream=True)
+                try:
+                    if not response.has_redirect_location:
+                        response.raise_for_status()
+                        return _body(response, url, settings)
+                finally:
+                    response.close()
+                address = address.join(response.headers["Location"])
+                if not is_url(str(address)):
+                    raise DownloadFailed(f"{url} redirects to {address}, which is no http(s) address.")
     except httpx.TimeoutException as error:
         raise _too_slow(url, settings) from error
     except httpx.HTTPStatusError as error:
         raise DownloadFailed(f"{url} answered {error.response.status_code} {error.response.reason_phrase}.") from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise DownloadFailed(f"{url} could not be fetched: {str(error).rstrip('.')}.") from error
+    raise DownloadFailed(f"{url} redirects more than {MAX_REDIRECTS} times.")
+
+
+def _send_to_public_address(request: httpx.Request) -> None:
+    """Resolve the host, and have the request go to the address that was found fit; name and certificate stay."""
+    host = request.url.host
+    try:
+        found = socket.getaddrinfo(host, request.url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise DownloadFailed(f"{request.url} could not be fetched: there is no host {host!r}.") from error
+    addresses = [str(each[4][0]) for each in found]
+    for address in addresses:
+        if not _is_public(address):
+            raise DownloadFailed(
+                f"{request.url} leads to {address}, which is no public address; allow that with --allow-private-urls "
+                "or LOOKALIKE_ALLOW_PRIVATE_URLS=yes."
+            )
+    request.extensions["sni_hostname"] = host
+    request.url = request.url.copy_with(host=addresses[0])  # The header Host was made from the name.
+
+
+def _is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet's, also where it wraps one of version 4 (RFC 4291, 6052, 3056)."""
+    found = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        wrapped = found.ipv4_mapped or found.sixtofour
+        if found in ipaddress.ip_network("64:ff9b::/96"):
+            wrapped = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if wrapped:
+            return _is_public(str(wrapped))
+    return found.is_global and not found.is_multicast
+
+
+def _body(response: httpx.Response, url: str, settings: Settings) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > settings.download_max_bytes:
+            raise ImageTooLarge(
+                f"{url} is larger than the limit of {settings.download_max_bytes:,} bytes; "
+                "set LOOKALIKE_DOWNLOAD_MAX_BYTES to allow more."
+            )
     return bytes(body)
 
 

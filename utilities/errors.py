@@ -14,9 +14,12 @@ LookalikeError                 exit status 1: the work failed
 ├── ExportFailed
 ├── MissingPackage
 ├── IdMapError
+├── CollectionBusy             another process changes the collection
 └── DatabaseError
     ├── DatabaseUnreachable
+    ├── DatabaseNotReady
     └── DatabaseLocked
+Stopped                        exit status 130 or 143: Ctrl-C or SIGTERM; no error, and not caught as one
 ```
 
 A message is one sentence, or two: what was wrong and where, then what to do. Only `pipelines.cli` turns an error into
@@ -80,13 +83,35 @@ class IdMapError(LookalikeError):
     """An id map that is not what was written."""
 
 
+class CollectionBusy(LookalikeError):
+    """Another process is loading into the collection, or deleting from it."""
+
+
 class DatabaseError(LookalikeError):
     """Milvus answered with an error."""
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No Milvus at the address."""
+    """No Milvus at the address, or none any more."""
+
+
+class DatabaseNotReady(DatabaseError):
+    """Milvus is there, and wants to be asked again later: it is overloaded, or still starting."""
 
 
 class DatabaseLocked(DatabaseError):
     """The embedded database is open in another process."""
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM ended the work. Nothing failed, so that nothing which expects failures may catch it.
+
+    Args:
+        message: a sentence.
+        signal_number: what was received.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        #: As a shell reports a process that a signal has ended.
+        self.exit_status = 128 + signal_number

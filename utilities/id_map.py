@@ -10,15 +10,42 @@ import csv
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from utilities.errors import IdMapError
-from utilities.items import ITEM_FIELDS, Item
+from utilities.items import ITEM_FIELDS, Item, item_id, printable
 
 _DTYPES = {field.name: "int64" if field.type == "int" else "str" for field in dataclasses.fields(Item)}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Where an id map and the items that Milvus holds disagree, in numbers of items."""
+
+    #: Milvus holds them, the id map lacks them: a process died between the two, or the file was lost.
+    not_in_id_map: int
+    #: The id map names them, Milvus does not hold them: the collection was dropped, or has lost them.
+    not_in_milvus: int
+    #: Both know them, and say different things of them.
+    changed: int
+    #: Whether the file is, to the byte, what `IdMap.write` makes of the items.
+    in_form: bool
+
+    def __str__(self) -> str:
+        parts = [
+            (self.not_in_id_map, "not in the id map"),
+            (self.not_in_milvus, "not in Milvus"),
+            (self.changed, "described differently"),
+        ]
+        return ", ".join(f"{count:,} {what}" for count, what in parts if count) or "none"
+
+    def __bool__(self) -> bool:
+        return bool(self.not_in_id_map or self.not_in_milvus or self.changed)
 
 
 class IdMap:
@@ -26,47 +53,47 @@ class IdMap:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: Whether this object has seen to it that the file ends with a whole row.
+        self._ends_whole = False
 
     def read(self) -> pd.DataFrame:
         """All rows, in the order they were written; of several rows of one id, the last.
 
-        A last row without its line end, which a process that is writing or was killed leaves behind, is passed over.
+        A last row that is not whole, which a process that is writing or was killed leaves behind, is passed over.
 
         Returns:
             A DataFrame with the columns of `Item`: `id`, `width`, `height`, `file_size` and `file_mtime_ns` int64,
-            `path`, `part` and `label` strings. Empty where there is no file yet.
+            the others strings. Empty where there is no file yet.
 
         Raises:
-            IdMapError: the file is not an id map.
+            IdMapError: the file is not an id map as it was written; the message names the line.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
-        content = content[: content.rfind(b"\n") + 1]
-        if not content:
-            return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in _DTYPES.items()})
-        try:
-            # Without keep_default_na a folder called "NA" would read as missing.
-            rows = pd.read_csv(io.BytesIO(content), dtype=_DTYPES, keep_default_na=False, lineterminator="\n")
-            if list(rows.columns) != list(ITEM_FIELDS):
-                raise ValueError(f"its columns are {', '.join(map(str, rows.columns))}")
-        except ValueError as error:
-            raise IdMapError(
-                f"{self.path} is not an id map as it was written ({error}); write it anew with "
-                f"`lookalike export {self.path.stem}`."
-            ) from error
-        return rows.drop_duplicates("id", keep="last", ignore_index=True)
+        return self._parse(self._whole_rows())
 
-    def holds(self, items: pd.DataFrame) -> bool:
-        """Whether the file says of exactly these items what they say of themselves.
+    def compare(self, items: pd.DataFrame) -> Differences:
+        """Where the file and the items of Milvus disagree.
 
         Args:
             items: in the columns of `Item`.
 
         Raises:
-            IdMapError: the file is not an id map.
+            IdMapError: the file was changed by another hand than ours: a row that cannot be read, or an id that is not
+                that of its path; the message names the line.
         """
-        mine = self.read().sort_values("id", ignore_index=True)
-        theirs = items.sort_values("id", ignore_index=True)
-        return len(mine) == len(theirs) and bool((mine.to_numpy(object) == theirs.to_numpy(object)).all())
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content == _rendered(items):
+            return Differences(0, 0, 0, in_form=True)
+        content = _without_torn_row(content)
+        self._check_ids(content)
+        mine, theirs = (rows.set_index("id") for rows in (self._parse(content), items))
+        both = mine.index.intersection(theirs.index)
+        same = (mine.loc[both].to_numpy(object) == theirs.loc[both, list(mine.columns)].to_numpy(object)).all(axis=1)
+        return Differences(
+            not_in_id_map=len(theirs) - len(both),
+            not_in_milvus=len(mine) - len(both),
+            changed=int((~same).sum()),
+            in_form=False,
+        )
 
     def append(self, items: Iterable[Item]) -> None:
         """Add rows and wait until they are on the disk.
@@ -75,7 +102,9 @@ class IdMap:
             OSError: the file cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._drop_torn_row()
+        if not self._ends_whole:
+            self._drop_torn_row()
+        self._ends_whole = False  # as long as it is being written
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             if file.tell() == 0:
@@ -83,21 +112,23 @@ class IdMap:
             writer.writerows(dataclasses.astuple(item) for item in items)
             file.flush()
             os.fsync(file.fileno())
+        self._ends_whole = True
 
     def write(self, rows: pd.DataFrame) -> None:
-        """Replace the whole file, in one step, with rows sorted by path."""
+        """Replace the whole file, in one step, with rows sorted by path and part: its bytes depend on nothing else."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".csv.unfinished")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            rows.sort_values("path")[list(ITEM_FIELDS)].to_csv(
-                file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(_rendered(rows))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     def compact(self) -> None:
-        """Sort by path and drop the rows that a later row replaced: the bytes then depend on the items alone."""
+        """Sort by path and part and drop the rows that a later row replaced."""
         if self.path.exists():
             self.write(self.read())
 
@@ -111,17 +142,77 @@ class IdMap:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
 
+    def _whole_rows(self) -> bytes:
+        return _without_torn_row(self.path.read_bytes() if self.path.exists() else b"")
+
+    def _parse(self, content: bytes) -> pd.DataFrame:
+        if not content:
+            return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in _DTYPES.items()})
+        try:
+            # Without keep_default_na a folder called "NA" would read as missing.
+            rows = pd.read_csv(io.BytesIO(content), dtype=_DTYPES, keep_default_na=False, lineterminator="\n")
+            if list(rows.columns) != list(ITEM_FIELDS):
+                raise ValueError(f"its columns are {', '.join(map(str, rows.columns))}")
+        except (ValueError, OverflowError) as error:
+            self._check_ids(content)
+            raise self._refusal(str(error)) from error
+        return rows.drop_duplicates("id", keep="last", ignore_index=True)
+
+    def _check_ids(self, content: bytes) -> None:
+        """Refuse what another hand has changed, by the line."""
+        try:
+            text = io.StringIO(content.decode(), newline="")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise self._refusal(f"line {line} is not UTF-8") from error
+        reader = csv.reader(text, strict=True)
+        line = 1
+        try:
+            for row in reader:
+                if line == 1:
+                    if row != list(ITEM_FIELDS):
+                        raise self._refusal(f"line 1 should name the columns {', '.join(ITEM_FIELDS)}")
+                else:
+                    self._check_row(row, line)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise self._refusal(f"line {line}: {error}") from error
+
+    def _check_row(self, row: list[str], line: int) -> None:
+        if len(row) != len(ITEM_FIELDS):
+            raise self._refusal(f"line {line} has {len(row)} fields instead of {len(ITEM_FIELDS)}")
+        fields = dict(zip(ITEM_FIELDS, row, strict=True))
+        for name, dtype in _DTYPES.items():
+            if dtype == "int64" and not re.fullmatch("-?[0-9]{1,19}", fields[name]):
+                raise self._refusal(f"line {line}: {name} is {fields[name]!r}, which is no number")
+        if int(fields["id"]) != item_id(fields["path"], fields["part"]):
+            raise self._refusal(f"line {line}: {fields['id']} is not the id of {printable(fields['path'])!r}")
+
+    def _refusal(self, reason: str) -> IdMapError:
+        return IdMapError(
+            f"{self.path} is not an id map as it was written ({reason}); write it anew with "
+            f"`lookalike export {self.path.stem}`."
+        )
+
     def _drop_torn_row(self) -> None:
-        """Cut off a last row without its line end, so that the next row does not continue it."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb+") as file:
-            end = file.seek(0, os.SEEK_END)
-            position, tail = end, b""
-            while position and b"\n" not in tail:
-                position = max(0, position - 4096)
-                file.seek(position)
-                tail = file.read(end - position)
-            whole = position + tail.rfind(b"\n") + 1
-            if whole < end:
-                file.truncate(whole)
+        """Cut off a last row that is not whole, so that the next row does not continue it."""
+        if self.path.exists():
+            content = self.path.read_bytes()
+            whole = len(_without_torn_row(content))
+            if whole < len(content):
+                os.truncate(self.path, whole)
+
+
+def _rendered(items: pd.DataFrame) -> bytes:
+    """The bytes of an id map of these items."""
+    rows = items.sort_values(["path", "part"])[list(ITEM_FIELDS)]
+    text = rows.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return text.encode()
+
+
+def _without_torn_row(content: bytes) -> bytes:
+    """Up to the end of the last whole row: a line break outside quotes, of which there are then an even number."""
+    end = content.rfind(b"\n") + 1
+    while content.count(b'"', 0, end) % 2:
+        end = content.rfind(b"\n", 0, end - 1) + 1
+    return content[:end]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
@@ -9,14 +10,14 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from utilities.download import download, is_url
-from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
-from utilities.items import Item
+from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
+from utilities.items import Item, file_digest
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -175,7 +176,48 @@ def read_pixels(
         ImageError, InvalidArgument: as `open_image` does.
     """
     image, whole = _open(source, size, settings or Settings.load())
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), whole
+    return _squashed(image, size), whole
+
+
+def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDArray[np.uint8], Item]:
+    """A file of a tree as an embedder takes it, and its item. The item describes exactly the bytes that were decoded.
+
+    Args:
+        root: directory that the path is relative to.
+        path: POSIX path.
+        size: side of the square in pixels.
+        settings: limits.
+
+    Returns:
+        The pixels as `read_pixels` gives them, and the item.
+
+    Raises:
+        UnreadableImage: as `open_image`, or the file was written to meanwhile.
+        ImageTooLarge: as `open_image`.
+    """
+    where = root / path
+    with _image_errors(str(where), settings), where.open("rb") as file:
+        before = os.fstat(file.fileno())
+        digest = file_digest(file)
+        file.seek(0)
+        image, (width, height) = _decode(file, str(where), size, settings)
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
+    item = Item.of_file(
+        root,
+        path,
+        width=width,
+        height=height,
+        file_size=before.st_size,
+        file_mtime_ns=before.st_mtime_ns,
+        file_digest=digest,
+    )
+    return _squashed(image, size), item
+
+
+def _squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tuple[Image.Image, tuple[int, int]]:
@@ -191,16 +233,36 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     where = "the bytes given" if isinstance(source, bytes) else str(source)
     if isinstance(source, str) and is_url(source):
         source = download(source, settings)
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with (
+        _image_errors(where, settings),
+        io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+    ):
+        return _decode(file, where, at_least, settings)
+
+
+def _decode(
+    file: BinaryIO, where: str, at_least: int | None, settings: Settings
+) -> tuple[Image.Image, tuple[int, int]]:
+    if not file.read(1):
+        raise UnreadableImage(f"{where} is not an image that can be opened (it is empty).")
+    file.seek(0)
     _raise_pillow_limit(settings.max_image_pixels)
+    with Image.open(file, formats=_formats()) as image:
+        _refuse_giant(image, where, settings)
+        whole = image.size[::-1] if _lies_on_its_side(image) else image.size
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        return _to_upright_rgb(image), whole
+
+
+@contextlib.contextmanager
+def _image_errors(where: str, settings: Settings) -> Iterator[None]:
+    """Turn whatever goes wrong with one image inside the block into an `ImageError`."""
     try:
-        with Image.open(file, formats=_formats()) as image:
-            _refuse_giant(image, where, settings)
-            whole = image.size[::-1] if _lies_on_its_side(image) else image.size
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            return _to_upright_rgb(image), whole
+        yield
+    except ImageError:
+        raise
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {where!r}.") from error
     except PermissionError as error:
@@ -208,7 +270,7 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     except IsADirectoryError as error:
         raise UnreadableImage(f"{where} is a directory, not an image.") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{where} is not an image that can be opened{_if_empty(file)}.") from error
+        raise UnreadableImage(f"{where} is not an image that can be opened.") from error
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(
             f"{where} has more than twice the limit of {settings.max_image_pixels:,} pixels; "
@@ -216,8 +278,6 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
         ) from error
     except MemoryError as error:
         raise ImageTooLarge(f"{where} is too large for this machine's memory.") from error
-    except ImageTooLarge:
-        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more.
         if isinstance(error, OSError) and error.errno is not None:
             raise UnreadableImage(f"{where} cannot be read: {error.strerror}.") from error
@@ -241,11 +301,6 @@ def _refuse_giant(image: Image.Image, where: str, settings: Settings) -> None:
             f"{where} has {pixels:,} pixels, more than the limit of {settings.max_image_pixels:,}; "
             "set LOOKALIKE_MAX_IMAGE_PIXELS to allow more."
         )
-
-
-def _if_empty(file: str | os.PathLike[str] | io.BytesIO) -> str:
-    size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else Path(file).stat().st_size
-    return "" if size else " (it is empty)"
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
@@ -301,18 +356,22 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 
 def describe_file(root: Path, path: str) -> Item:
-    """The item of the file `root / path`, read from its header; sizes are 0 where there is no file, or no image."""
+    """The item of the file `root / path`, undecoded; sizes are 0 where there is no file, or no image."""
     file = root / path
-    status = file.stat() if file.is_file() else None
+    if not file.is_file():
+        return Item.of_file(root, path)
+    status = file.stat()
     width, height = _upright_size(file)
-    return Item.of_file(
-        root,
-        path,
-        width=width,
-        height=height,
-        file_size=status.st_size if status else 0,
-        file_mtime_ns=status.st_mtime_ns if status else 0,
-    )
+    with file.open("rb") as content:
+        return Item.of_file(
+            root,
+            path,
+            width=width,
+            height=height,
+            file_size=status.st_size,
+            file_mtime_ns=status.st_mtime_ns,
+            file_digest=file_digest(content),
+        )
 
 
 def _upright_size(file: Path) -> tuple[int, int]:

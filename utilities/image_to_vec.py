@@ -20,7 +20,7 @@ from tqdm import tqdm
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import ImageError, UnreadableImage
 from utilities.failures import Failure
-from utilities.image_files import ImageSource, find_images, read_pixels
+from utilities.image_files import ImageSource, find_images, read_file, read_pixels
 from utilities.items import Item, printable
 from utilities.settings import Settings
 from utilities.streams import in_order
@@ -220,15 +220,8 @@ def _decode(root: Path, path: str, *, size: int, settings: Settings) -> _Decoded
     except UnicodeEncodeError:
         # Milvus stores UTF-8 only; the name is shown with its odd bytes escaped.
         return Failure(printable(path), f"The name {printable(path)} is not UTF-8; rename the file.")
-    file = root / path
     try:
-        status = file.stat()
-        pixels, (width, height) = read_pixels(file, size, settings)
+        pixels, item = read_file(root, path, size, settings)
     except ImageError as error:
         return Failure(path, str(error))
-    except OSError as error:
-        return Failure(path, f"{file} cannot be read: {error.strerror}.")
-    item = Item.of_file(
-        root, path, width=width, height=height, file_size=status.st_size, file_mtime_ns=status.st_mtime_ns
-    )
     return _Decoded(item, pixels)

@@ -16,6 +16,7 @@ try:
     from pymilvus import MilvusException as MilvusException
     from pymilvus.client.types import LoadState as LoadState
     from pymilvus.exceptions import ConnectionConfigException as ConnectionConfigException
+    from pymilvus.exceptions import ErrorCode as ErrorCode
 finally:
     if _uri is None:
         del os.environ["MILVUS_URI"]

@@ -5,22 +5,44 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from utilities.errors import CollectionNotFound, DatabaseError, DatabaseLocked, DatabaseUnreachable, InvalidArgument
-from utilities.milvus_client import ConnectionConfigException, MilvusClient, MilvusException
+import grpc
+
+from utilities.errors import (
+    CollectionNotFound,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseNotReady,
+    DatabaseUnreachable,
+    InvalidArgument,
+)
+from utilities.milvus_client import ConnectionConfigException, ErrorCode, MilvusClient, MilvusException
 from utilities.settings import Settings
 
 #: Bytes of one message. A server takes 64 MiB; an eighth of it keeps the server's and our memory small.
 MESSAGE_BYTES = 8 * 1024 * 1024
 #: Rows that one page of an iteration holds. A server allows 16,384.
 PAGE_ROWS = 8_192
+#: How often pymilvus itself tries again. Its default would try for minutes without a word.
+RETRIES = 3
+#: What says that a server is away: gRPC's own code, and pymilvus's for a connection that fails.
+AWAY = {grpc.StatusCode.UNAVAILABLE, 2}
+#: What says that it is there, but not quite: the codes of Milvus, from its `merr` package, for too many requests (8), a
+#: node that lags behind (11), a collection that is not yet in use again (101, 103, 106), and channels and nodes without
+#: a home (500 to 503, 901 to 905). A service that starts has the code of every unexpected error, and is known by words.
+NOT_READY = {ErrorCode.RATE_LIMIT, 11, 101, 103, 106, *range(500, 504), *range(901, 906)}
 
 # Milvus Lite turns what it has not flushed yet into Python's own numbers when it does, eight times its size. It reads
 # this when it is imported; its own default is 128 MiB, and no faster. Of 2,048 dimensions 48 MiB are 6,000 items, and
 # FAISS wants 5,000 of them to cluster.
 os.environ.setdefault("MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES", str(48 * 1024 * 1024))
+
+#: Where the embedded database of each connection lies.
+_embedded_in: weakref.WeakKeyDictionary[MilvusClient, Path] = weakref.WeakKeyDictionary()
 
 # These log every failed call with its traceback; here the same failure becomes an error with a sentence.
 for _name in ("pymilvus", "milvus_lite", "grpc"):
@@ -92,13 +114,27 @@ def _open_embedded(path: Path) -> MilvusClient:
         path.parent.mkdir(parents=True, exist_ok=True)
         # pymilvus asks every ten seconds whether the other side is alive; the embedded database, in this very process,
         # takes that for an attack and hangs up, which gRPC then reports on standard error.
-        return MilvusClient(str(path), grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
+        client = MilvusClient(str(path), grpc_options={"grpc.keepalive_time_ms": 2**31 - 1})
+        _embedded_in[client] = path
+        return client
     except OSError as error:
         raise DatabaseError(f"The embedded database {path} cannot be opened: {error.strerror}.") from error
     except ConnectionConfigException as error:
         raise _why_not_embedded(path) from error
     except MilvusException as error:
         raise DatabaseError(f"The embedded database {path} did not start: {error.message}.") from error
+
+
+def remove_debris(client: MilvusClient, collection: str) -> None:
+    """Remove what a process that died, or a full disk, has left of making or dropping a collection.
+
+    Milvus Lite says that there is no such collection, since it has no schema, and does not make it, since it has a
+    folder. A server has nothing of the kind.
+    """
+    if client in _embedded_in:
+        folder = _embedded_in[client] / "collections" / collection
+        if folder.is_dir() and not (folder / "schema.json").exists():
+            shutil.rmtree(folder)
 
 
 def _why_not_embedded(path: Path) -> DatabaseError:
@@ -124,5 +160,16 @@ def milvus_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        message = " ".join(error.message.split()) or type(error).__name__
-        raise DatabaseError(f"Milvus could not {doing}: {message}.") from error
+        kind = DatabaseError
+        if error.code in AWAY:
+            kind = DatabaseUnreachable
+        elif error.code in NOT_READY or error.retriable or "not ready" in str(error.message):
+            kind = DatabaseNotReady
+        raise kind(f"Milvus could not {doing}: {_sentence(error.message) or type(error).__name__}.") from error
+    except grpc.RpcError as error:  # of the kinds that pymilvus lets through, such as a time limit
+        details = error.details() if isinstance(error, grpc.Call) else ""
+        raise DatabaseError(f"Milvus could not {doing}: {_sentence(details) or type(error).__name__}.") from error
+
+
+def _sentence(message: str | None) -> str:
+    return " ".join((message or "").split()).rstrip(".")

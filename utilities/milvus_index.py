@@ -70,6 +70,16 @@ def is_embedded(client: MilvusClient) -> bool:
     return _embedded[client]
 
 
+def flush(client: MilvusClient, info: CollectionInfo) -> None:
+    """Write what was inserted to the disk, and leave the index as it is.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with milvus_errors(f"flush {info.name!r}"), quiet(client):
+        client.flush(info.name)
+
+
 def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> CollectionInfo:
     """Write what was inserted to the disk, and give the collection the index that suits its size, if it has another.
 
@@ -88,8 +98,8 @@ def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> C
     """
     embedded = is_embedded(client)
     wanted = info.index if info.index != "auto" else choose_index(items, embedded=embedded)
+    flush(client, info)
     with milvus_errors(f"index {info.name!r}"), quiet(client):
-        client.flush(info.name)
         if not _has_index(client, info, wanted, items):
             client.release_collection(info.name)
             client.drop_index(info.name, info.vector_field)

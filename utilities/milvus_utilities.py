@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,22 @@ from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import describe_file
 from utilities.items import ITEM_FIELDS, Item
+from utilities.locks import only_writer
 from utilities.milvus_client import DataType, MilvusClient
 from utilities.milvus_collections import describe_collection as describe_collection
 from utilities.milvus_collections import find_collection as find_collection
 from utilities.milvus_collections import list_collections as list_collections
 from utilities.milvus_collections import note
-from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
+from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES, milvus_errors, remove_debris
 from utilities.milvus_connection import connect as connect
 from utilities.milvus_index import check_index as check_index
 from utilities.milvus_index import current_index as current_index
+from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
 from utilities.milvus_index import index_params, restore_index
 from utilities.milvus_search import loaded
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
+from utilities.patience import patiently
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,9 +53,8 @@ def create_collection(
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
-    The schema: `id`, `path`, `part`, `label` (the parent folder), `width`, `height`, `file_size`, `file_mtime_ns`, one
-    vector field, and dynamic fields for whatever else is inserted. It begins with an exact (FLAT) index;
-    `flush_and_index` builds another when the items are there.
+    The schema: the fields of `Item`, one vector field, and dynamic fields for whatever else is inserted. It begins with
+    an exact (FLAT) index; `flush_and_index` builds another when the items are there.
 
     Args:
         client: from `connect`.
@@ -86,7 +89,9 @@ def create_collection(
         schema.add_field("label", DataType.VARCHAR, max_length=65_535)
         for number in ("width", "height", "file_size", "file_mtime_ns"):
             schema.add_field(number, DataType.INT64)
+        schema.add_field("file_digest", DataType.VARCHAR, max_length=32)
         schema.add_field(wanted.vector_field, DataType.FLOAT_VECTOR, dim=dimension)
+        remove_debris(client, name)
         client.create_collection(
             name,
             schema=schema,
@@ -162,6 +167,7 @@ def insert_embeddings(
     Raises:
         InvalidArgument: shapes that do not fit, values that are not finite, or a path outside the root.
         CollectionNotFound: no such collection.
+        CollectionBusy: another process is changing it.
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
@@ -187,11 +193,13 @@ def insert_embeddings(
     # A server would keep both of two rows with one id that come in one message.
     last = {item.id: row for row, item in enumerate(items)}
     rows = sorted(last.values())
-    insert_items(client, info, [items[row] for row in rows], embeddings[rows])
-    id_map = IdMap(settings.id_map_path(name))
-    id_map.append(items[row] for row in rows)
-    id_map.compact()
-    flush_and_index(client, info, count_items(client, name))
+    insert = partial(insert_items, client, info, [items[row] for row in rows], embeddings[rows])
+    with only_writer(settings, name):
+        patiently(insert, settings.server_patience_seconds)
+        id_map = IdMap(settings.id_map_path(name))
+        id_map.append(items[row] for row in rows)
+        id_map.compact()
+        flush_and_index(client, info, count_items(client, name))
     return [item.id for item in items]
 
 
@@ -229,12 +237,13 @@ def insert_items(
                     {**vars(item), info.vector_field: embedding}
                     for item, embedding in zip(items[start:end], embeddings[start:end], strict=True)
                 ],
+                retry_times=RETRIES,
             )
 
 
 def _row_bytes(item: Item) -> int:
-    # Five numbers of eight bytes, and what the wire format adds to each field.
-    return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 120
+    # Five numbers of eight bytes, the digest, and what the wire format adds to each field.
+    return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 160
 
 
 def count_items(client: MilvusClient, name: str) -> int:
@@ -244,7 +253,9 @@ def count_items(client: MilvusClient, name: str) -> int:
         DatabaseError: Milvus failed.
     """
     with loaded(client, name, "count"):
-        rows = client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        rows = client.query(
+            name, filter="", output_fields=["count(*)"], consistency_level="Strong", retry_times=RETRIES
+        )
         return int(rows[0]["count(*)"])
 
 
@@ -275,7 +286,8 @@ def stored_items(
 def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
     """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
     rows = [row for page in stored_items(client, name) for row in page]
-    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
+    # A collection of an earlier version has no digests.
+    return pd.DataFrame(rows, columns=list(ITEM_FIELDS)).fillna({"file_digest": ""})
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:

@@ -20,6 +20,8 @@ ENVIRONMENT_VARIABLES = {
     "max_image_pixels": "LOOKALIKE_MAX_IMAGE_PIXELS",
     "download_timeout_seconds": "LOOKALIKE_DOWNLOAD_TIMEOUT",
     "download_max_bytes": "LOOKALIKE_DOWNLOAD_MAX_BYTES",
+    "allow_private_urls": "LOOKALIKE_ALLOW_PRIVATE_URLS",
+    "server_patience_seconds": "LOOKALIKE_SERVER_PATIENCE",
 }
 
 
@@ -39,6 +41,10 @@ class Settings:
     download_timeout_seconds: float = 20.0
     #: A larger download is refused. The default is 64 MiB.
     download_max_bytes: int = 64 * 1024 * 1024
+    #: Whether a URL may lead to this machine or its private network.
+    allow_private_urls: bool = False
+    #: Time that a load waits for a server that has gone away, in seconds.
+    server_patience_seconds: float = 300.0
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -49,7 +55,7 @@ class Settings:
             **flags: fields by name; None means not given.
 
         Raises:
-            InvalidArgument: a variable that should be a positive number is not.
+            InvalidArgument: a variable that should be a positive number, or yes or no, is not.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}
@@ -83,11 +89,19 @@ class Settings:
         """The CSV that lists what the last load of a collection could not read."""
         return self.home / f"{collection}.failures.csv"
 
+    def lock_path(self, collection: str) -> Path:
+        """The file that is locked while a process changes a collection."""
+        return self.home / f"{collection}.lock"
+
 
 def _parse(name: str, variable: str, text: str) -> Any:
     kind = {field.name: field.type for field in dataclasses.fields(Settings)}[name]
     if kind == "Path":
         return Path(text)
+    if kind == "bool":
+        if text.lower() not in ("1", "0", "true", "false", "yes", "no"):
+            raise InvalidArgument(f"{variable} is {text!r}; set it to yes or no.")
+        return text.lower() in ("1", "true", "yes")
     if kind not in ("int", "float"):
         return text
     try:
