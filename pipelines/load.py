@@ -21,7 +21,7 @@ from utilities.changes import new_or_changed, other_contents, vanished_items
 from utilities.collection_info import CollectionInfo, check_metric, check_name
 from utilities.embedder import Embedder, check_runtime
 from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, refuse_another_embedder
-from utilities.errors import DatabaseNotReady, DatabaseUnreachable, Stopped
+from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, Stopped
 from utilities.failures import Failure, FailureList
 from utilities.id_map import IdMap
 from utilities.image_files import find_images
@@ -164,7 +164,8 @@ def run(
             embedder = embedder_as_before(existing.fingerprint, wanted, settings)
         elif embedder is None:
             embedder = new_embedder(directory, paths, wanted, settings)
-        info = create_collection(
+        create = partial(
+            create_collection,
             client,
             name,
             dimension=embedder.fingerprint.dimension,
@@ -173,6 +174,7 @@ def run(
             root=directory,
             index=index,
         )
+        info = patiently(create, settings.server_patience_seconds)
         failures = FailureList(settings.failures_path(name))
         failures.append(_unlisted(directory, error) for error in unlisted)
         load = _Load(directory, paths, client, info, embedder, settings, failures, progress)
@@ -199,18 +201,22 @@ class _Load:
         self.unlisted = failures.count
         self.stop = PutOff()
         #: Set when Milvus is no longer waited for.
-        self.give_up = self.stop.requested
+        self.hurry = self.stop.requested
+        #: Paths that this load is to embed, and how many of them are inserted or failed.
+        self.wanted: set[str] = set()
+        self.done = 0
 
     def run(self, *, prune: bool, verify: bool) -> LoadSummary:
         stored = self._stored_items()
         vanished = vanished_items(self.directory, self.paths, stored)
         if prune:
             self.id_map.remove(vanished)
-            delete_items(self.client, self.info.name, vanished)
+            self._patiently(lambda: delete_items(self.client, self.info.name, vanished))
         missing = new_or_changed(self.directory, self.paths, stored)
         if verify:
             unchanged = sorted(set(self.paths).difference(missing))
             missing = sorted([*missing, *other_contents(self.directory, unchanged, stored, progress=self.progress)])
+        self.wanted = set(missing)
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
@@ -220,18 +226,20 @@ class _Load:
                 self.embedder.runtime,
                 f"; {there:,} are there already" if there else "",
             )
-        try:
-            with self.stop:
-                left, items = self._embed_and_settle(missing)
-        except (DatabaseUnreachable, DatabaseNotReady) as error:
-            if self.stop.signal:
-                raise Stopped(f"Stopped. {error}", self.stop.signal) from error
-            raise
+        with self.stop:
+            try:
+                items = self._embed_and_settle(missing)
+            except (DatabaseUnreachable, DatabaseNotReady) as error:
+                if not self.stop.signal:
+                    raise
+                logger.warning("%s", error)
+                items = len(self.id_map.read())
+        left = len(self.wanted) - self.done
         summary = LoadSummary(
             collection=self.info.name,
             found=len(self.paths) + self.unlisted,
-            inserted=len(missing) - (self.failures.count - self.unlisted) - left,
-            unchanged=there,
+            inserted=self.done - (self.failures.count - self.unlisted),
+            unchanged=len(self.paths) - len(self.wanted),
             failed=self.failures.count,
             left=left,
             vanished=len(vanished),
@@ -246,7 +254,7 @@ class _Load:
 
     def _stored_items(self) -> pd.DataFrame:
         """What Milvus holds, which is right where the id map says otherwise; that is mended."""
-        stored = read_items(self.client, self.info.name)
+        stored = self._patiently(lambda: read_items(self.client, self.info.name))
         differences = self.id_map.compare(stored)
         if differences:
             logger.info("The id map and Milvus disagreed (%s); the id map is written anew.", differences)
@@ -254,37 +262,42 @@ class _Load:
             self.id_map.write(stored)
         return stored
 
-    def _embed_and_settle(self, missing: Sequence[str]) -> tuple[int, int]:
-        """Embed files, and again those that Milvus has lost; returns how many are left, and how many items it holds."""
+    def _embed_and_settle(self, missing: Sequence[str]) -> int:
+        """Embed files, and again those whose items Milvus has lost; returns how many items it holds."""
+        self._embed(missing)
         for _ in range(PASSES):
-            left = self._embed(missing)
             self.id_map.compact()
             acknowledged = self.id_map.read()
             items = self._patiently(lambda: count_items(self.client, self.info.name))
             if self.stop.signal or items >= len(acknowledged):
                 break
             held = self._stored_items()["id"]
-            missing = acknowledged["path"][~acknowledged["id"].isin(held)].unique().tolist()
-            logger.warning("Milvus has lost %s items that it had acknowledged; embedding them again.", len(missing))
+            lost = set(acknowledged["path"][~acknowledged["id"].isin(held)]).intersection(self.paths)
+            logger.warning("Milvus has lost %s items that it had acknowledged; embedding them again.", len(lost))
+            self.done -= len(lost & self.wanted)
+            self.wanted |= lost
+            self._embed(sorted(lost))
+        else:
+            raise DatabaseError(
+                f"Milvus has acknowledged items of {self.info.name!r} and lost them, {PASSES} times over; look into "
+                "its log, and load again."
+            )
         if self.stop.signal:  # An index of millions takes minutes.
             self._patiently(lambda: flush(self.client, self.info))
         else:
             self._patiently(lambda: flush_and_index(self.client, self.info, items))
-        return left, items
+        return items
 
-    def _embed(self, missing: Sequence[str]) -> int:
-        """Embed and insert files until all are done or the load is stopped; returns how many are left."""
-        done = 0
+    def _embed(self, missing: Sequence[str]) -> None:
+        """Embed and insert files until all are done or the load is stopped."""
 
         def insert(chunk: Chunk) -> int:
-            nonlocal done
             # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
-            insert = partial(insert_items, self.client, self.info, chunk.items, chunk.embeddings)
-            self._patiently(insert)
+            self._patiently(partial(insert_items, self.client, self.info, chunk.items, chunk.embeddings))
             self.id_map.append(chunk.items)
             self.failures.append(chunk.failures)
             files = len(chunk.items) + len(chunk.failures)
-            done += files
+            self.done += files
             return files
 
         with (
@@ -297,13 +310,12 @@ class _Load:
                 bar.update(files)
                 if self.stop.signal:
                     break
-        return len(missing) - done
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         try:
-            return patiently(call, self.settings.server_patience_seconds, self.give_up)
+            return patiently(call, self.settings.server_patience_seconds, self.hurry)
         except (DatabaseUnreachable, DatabaseNotReady):
-            self.give_up.set()  # What was begun meanwhile need not wait as long again.
+            self.hurry.set()  # What was begun meanwhile need not wait as long again.
             raise
 
 

@@ -47,6 +47,10 @@ class Outcome:
     doubled: int = 0
     #: Rounds after which the id map was not, to the byte, that of a load which nobody killed.
     other_bytes: int = 0
+    #: Kills that came when some images were in, and others not.
+    halfway: int = 0
+    #: Rows that the id map named after a kill, although Milvus did not hold them.
+    ahead: int = 0
 
 
 def killed_loads(scratch: Path, networks: Path, milvus_uri: str | None, rounds: int, seed: int) -> Outcome:
@@ -63,9 +67,11 @@ def killed_loads(scratch: Path, networks: Path, milvus_uri: str | None, rounds: 
     tree = scratch / "tree"
     paths = paths_of(tree, SHORT_LOAD)
     settings = _home(scratch / "undisturbed", networks, milvus_uri)
-    start = time.monotonic()
-    assert _load(tree, settings).wait() == 0
-    duration = time.monotonic() - start
+    durations = []
+    for _ in range(2):
+        start = time.monotonic()
+        assert _load(tree, settings).wait() == 0
+        durations.append(time.monotonic() - start)
     written = settings.id_map_path("tree").read_bytes()
     outcome = Outcome()
     for number in range(rounds):
@@ -75,11 +81,12 @@ def killed_loads(scratch: Path, networks: Path, milvus_uri: str | None, rounds: 
         for _ in range(chance.randint(1, KILLS)):
             process = _load(tree, settings)
             try:
-                process.wait(timeout=chance.uniform(0.2, duration))
+                process.wait(timeout=chance.uniform(0.5 * min(durations), max(durations)))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 outcome.kills += 1
+                _look(outcome, len(paths), settings)
         assert _load(tree, settings).wait() == 0
         client = connect(settings=settings)
         try:
@@ -103,11 +110,10 @@ def killed_server(
     process = _load(tree, settings, stderr=subprocess.PIPE)
     outcome = Outcome()
     id_map = settings.id_map_path("tree")
+    deadline = time.monotonic() + 600
     for _ in range(kills):
-        wanted = chance.randint(1, len(paths) // (kills + 1)) + (
-            id_map.read_bytes().count(b"\n") if outcome.kills else 0
-        )
-        while process.poll() is None and not (id_map.exists() and id_map.read_bytes().count(b"\n") > wanted):
+        wanted = _lines(id_map) + chance.randint(1, len(paths) // (kills + 1))
+        while process.poll() is None and time.monotonic() < deadline and _lines(id_map) <= wanted:
             time.sleep(0.02)
         if process.poll() is not None:
             break
@@ -120,6 +126,20 @@ def killed_server(
     drop_collection(client, "tree")
     client.close()
     return outcome, said.decode()
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def _look(outcome: Outcome, images: int, settings: Settings) -> None:
+    """What a kill has left behind; the embedded database is left alone, since this process would go on holding it."""
+    rows = IdMap(settings.id_map_path("tree")).read()
+    outcome.halfway += 0 < len(rows) < images
+    if settings.milvus_uri and len(rows):
+        client = connect(settings=settings)
+        outcome.ahead += len(set(rows["id"]).difference(read_items(client, "tree")["id"]))
+        client.close()
 
 
 def _count(outcome: Outcome, paths: list[str], settings: Settings, client: MilvusClient) -> None:
@@ -211,8 +231,8 @@ def main(rounds: int = ROUNDS, bad_files: int = BAD_FILES) -> None:
         status, inserted, failed = load_bad_files(scratch, networks, bad_files)
     for name, each in lines:
         print(
-            f"{name + ':':<28} {each.kills:>5,} kills survived, {each.lost} rows lost, {each.doubled} rows doubled, "
-            f"{each.other_bytes} id maps with other bytes"
+            f"{name + ':':<28} {each.kills:>5,} kills survived ({each.halfway:,} halfway), {each.lost} rows lost,",
+            f"{each.doubled} rows doubled, {each.ahead} ahead of Milvus, {each.other_bytes} id maps with other bytes",
         )
     print(
         f"{'broken files:':<28} {bad_files:>5,} tried, {inserted:,} inserted, {failed:,} listed as failed, "

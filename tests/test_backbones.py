@@ -100,6 +100,24 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         build_network("mobilenetv2", str(model))
 
 
+def test_a_file_that_carries_code_is_refused_and_the_code_not_run(tmp_path: Path) -> None:
+    import keras
+
+    ran, file = tmp_path / "ran", tmp_path / "trap.keras"
+    pixels = keras.Input((224, 224, 3))
+
+    def leave_a_mark(x: Any, place: str = str(ran)) -> Any:
+        Path(place).touch()
+        return x
+
+    trap = keras.layers.Lambda(leave_a_mark)
+    keras.Model(pixels, trap(pixels)).save(str(file))
+    ran.unlink()
+    with pytest.raises(EmbedderMismatch, match="does not hold the weights of a headless mobilenetv2"):
+        build_network("mobilenetv2", str(file))
+    assert not ran.exists()
+
+
 def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     for name in ("broken.h5", "broken.weights.h5", "broken.keras"):
         (tmp_path / name).write_bytes(b"not weights")

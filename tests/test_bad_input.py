@@ -145,5 +145,5 @@ def test_a_home_that_cannot_be_written(colour_tree: Path, networks: Path) -> Non
             text=True,
         )
         assert result.returncode == 1
-        assert result.stderr.startswith(f"lookalike: {home}"), result.stderr
+        assert result.stderr.startswith(f"lookalike: {home} cannot be written: "), result.stderr
         assert "Traceback" not in result.stderr

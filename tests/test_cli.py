@@ -260,7 +260,7 @@ def test_a_database_that_another_process_holds(lookalike: Lookalike, settings: S
 def test_a_home_that_cannot_be_written(lookalike: Lookalike, colour_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = lookalike("load", colour_tree, LOOKALIKE_HOME=str(tmp_path / "file"))
-    assert "cannot be opened" in message(result, 1)
+    assert "cannot be written: " in message(result, 1)
 
 
 def test_a_network_that_is_gone_is_built_again_from_the_noted_weights(

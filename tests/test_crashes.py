@@ -20,15 +20,17 @@ ROUNDS = 15
 
 def test_loads_that_are_killed_with_the_embedded_database(tmp_path: Path, networks: Path) -> None:
     outcome = soak.killed_loads(tmp_path, networks, None, ROUNDS, seed=11)
-    assert outcome.kills >= ROUNDS
-    assert (outcome.lost, outcome.doubled, outcome.other_bytes) == (0, 0, 0)
+    assert outcome.kills >= ROUNDS // 2
+    assert outcome.halfway >= 2
+    assert (outcome.lost, outcome.doubled, outcome.ahead, outcome.other_bytes) == (0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("server")
 def test_loads_that_are_killed_beside_a_server(tmp_path: Path, networks: Path, milvus_server: str) -> None:
     outcome = soak.killed_loads(tmp_path, networks, milvus_server, ROUNDS, seed=12)
-    assert outcome.kills >= ROUNDS
-    assert (outcome.lost, outcome.doubled, outcome.other_bytes) == (0, 0, 0)
+    assert outcome.kills >= ROUNDS // 2
+    assert outcome.halfway >= 2
+    assert (outcome.lost, outcome.doubled, outcome.ahead, outcome.other_bytes) == (0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("server")
@@ -60,7 +62,7 @@ def test_a_server_that_is_gone_for_good_ends_the_load_and_keeps_what_was_done(
     finally:
         milvus_server_process.start()
     assert process.returncode == 1
-    assert "It did not serve within 3 seconds; what was inserted stays" in said
+    assert "seconds; what was inserted stays, and the same command goes on from there" in said
     assert "Traceback" not in said
     assert _rows(settings) >= done > 0
     _ends_whole(tree, settings)

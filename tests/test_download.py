@@ -150,6 +150,10 @@ def test_no_server_there(url: str) -> None:
         "[::ffff:127.0.0.1]",
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]",
+        "[fec0::1]",
+        "[::7f00:1]",
+        "[::ffff:0:7f00:1]",
+        "[64:ff9b:1::7f00:1]",
     ],
 )
 def test_what_only_this_machine_can_reach_is_refused_unasked(host: str, monkeypatch: pytest.MonkeyPatch) -> None:

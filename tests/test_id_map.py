@@ -106,8 +106,14 @@ GOOD = f"{item_id('a.jpg')},a.jpg,,l,1,1,1,-1,"
         (["path,id", "a.jpg,1"], "line 1 should name the columns id, path"),
         ([HEADER, GOOD, f"{item_id('a.jpg')},b.jpg,,l,1,1,1,1,"], "line 3: [0-9]+ is not the id of 'b.jpg'"),
         ([HEADER, GOOD, GOOD + ",more"], "line 3 has 10 fields instead of 9"),
-        ([HEADER, GOOD.replace(",1,1,", ",1,wide,"), GOOD], "line 2: height is 'wide', which is no number"),
+        ([HEADER, GOOD.replace(",1,1,", ",1,wide,"), GOOD], "line 2: height is 'wide', which is no such number"),
         ([HEADER, GOOD, "", GOOD], "line 3 has 0 fields"),
+        (
+            [HEADER, GOOD.replace(",-1,", f",{2**63},")],
+            "line 2: file_mtime_ns is '9223372036854775808', which is no such",
+        ),
+        ([HEADER, GOOD, GOOD + "\r"], "line 3 ends as on Windows, in CR LF"),
+        ([HEADER + "\r", GOOD + "\r"], "line 1 ends as on Windows, in CR LF"),
         ([HEADER, '1,"line\nbreak",,l,1,1,1,1,', GOOD], "line 2: 1 is not the id of 'line"),
         ([HEADER, GOOD, f"{item_id('b.jpg')},b.jpg\udce9,,l,1,1,1,1,"], "line 3 is not UTF-8"),
     ],
@@ -117,6 +123,17 @@ def test_a_hand_that_edited_is_told_the_line(id_map: IdMap, lines: list[str], re
     id_map.path.write_text("\n".join([*lines, ""]), errors="surrogateescape")
     with pytest.raises(IdMapError, match=rf"{reason}.*lookalike export cats"):
         id_map.compare(id_map_rows("a.jpg"))
+
+
+@pytest.mark.parametrize("act", ["read", "compact", "append"])
+def test_a_missing_quote_is_no_torn_row(id_map: IdMap, act: str) -> None:
+    id_map.append([item(f"{number}.jpg") for number in range(100)])
+    content = id_map.path.read_bytes().replace(b'"7.jpg"', b'"7.jpg')
+    id_map.path.write_bytes(content)
+    edited = IdMap(id_map.path)
+    with pytest.raises(IdMapError, match="a quote is missing in line 9 or after it"):
+        edited.append([item("a.jpg")]) if act == "append" else getattr(edited, act)()
+    assert id_map.path.read_bytes() == content
 
 
 def id_map_rows(*paths: str) -> pd.DataFrame:

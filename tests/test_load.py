@@ -19,7 +19,7 @@ from pipelines import load, manage
 from tests.conftest import MeanColour
 from utilities.backbones import build_network
 from utilities.changes import vanished_items
-from utilities.errors import EmbedderMismatch, IdMapError, InvalidArgument, NoImagesFound
+from utilities.errors import DatabaseError, EmbedderMismatch, IdMapError, InvalidArgument, NoImagesFound
 from utilities.fingerprint import Fingerprint
 from utilities.items import item_id
 from utilities.milvus_utilities import (
@@ -200,6 +200,38 @@ def test_rows_that_milvus_acknowledged_and_lost_are_embedded_again(
     assert "Milvus has lost 3 items that it had acknowledged" in caplog.text
     assert {row["id"] for page in stored_items(client, "colours") for row in page} >= set(lost)
     assert len(pd.read_csv(summary.id_map)) == 15
+
+
+def test_a_milvus_that_loses_again_and_again_ends_the_load(
+    colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_and_count(client: MilvusClient, name: str) -> int:
+        delete_items(client, name, [item_id("red/red_0.png")])
+        return count_items(client, name)
+
+    monkeypatch.setattr(load, "count_items", lose_and_count)
+    with pytest.raises(DatabaseError, match="has acknowledged items of 'colours' and lost them, 3 times over"):
+        run(colour_tree, settings)
+
+
+def test_the_summary_adds_up_when_what_was_lost_cannot_be_read_again(
+    client: MilvusClient, colour_tree: Path, client_settings: Settings
+) -> None:
+    run(colour_tree, client_settings)
+    Image.new("RGB", (9, 9), "white").save(colour_tree / "red/white.png")
+    calls: list[str] = []
+
+    def lose_once_and_count(client: MilvusClient, name: str) -> int:
+        if not calls:
+            delete_items(client, name, [item_id("red/red_0.png"), item_id("red/white.png")])
+            (colour_tree / "red/red_0.png").write_bytes(b"broken meanwhile")
+        calls.append(name)
+        return count_items(client, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "count_items", lose_once_and_count)
+        summary = run(colour_tree, client_settings)
+    assert counts(summary) == (16, 1, 14, 1, 15)
 
 
 def test_one_home_with_two_databases(colour_tree: Path, settings: Settings) -> None:

@@ -42,7 +42,7 @@ def test_a_server_that_is_not_ready_is_waited_for_in_silence(caplog: pytest.LogC
 
 
 def test_patience_ends() -> None:
-    with pytest.raises(DatabaseUnreachable, match=r"It is away\. It did not serve within 0\.05 seconds; what was"):
+    with pytest.raises(DatabaseUnreachable, match=r"It is away\. It was waited for 0 seconds; what was"):
         patiently(Away(10**9), 0.05)
 
 
@@ -53,9 +53,17 @@ def test_other_errors_are_not_waited_for() -> None:
     assert call.calls == 1
 
 
-def test_who_gives_up_does_not_wait() -> None:
-    give_up = threading.Event()
-    call = Away(10**9)
-    threading.Timer(0.1, give_up.set).start()
+def test_who_is_in_a_hurry_does_not_wait_for_what_is_away() -> None:
+    hurry = threading.Event()
+    threading.Timer(0.1, hurry.set).start()
     with pytest.raises(DatabaseUnreachable):
-        patiently(call, 600, give_up)
+        patiently(Away(10**9), 600, hurry)
+
+
+def test_who_is_in_a_hurry_waits_a_little_for_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry = threading.Event()
+    hurry.set()
+    assert patiently(Away(5, DatabaseNotReady), 600, hurry) == "here"
+    monkeypatch.setattr("utilities.patience.SECONDS_IN_HURRY", 0.01)
+    with pytest.raises(DatabaseNotReady):
+        patiently(Away(10**9, DatabaseNotReady), 600, hurry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from utilities.items import file_digest
+from utilities.streams import in_order
+
+#: Files that are read before their results are wanted.
+READ_AHEAD = 64
 
 
 def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) -> list[str]:
@@ -35,9 +40,12 @@ def other_contents(directory: Path, paths: Sequence[str], stored: pd.DataFrame, 
         progress: whether to draw a progress bar on standard error.
     """
     digests = dict(zip(stored["path"], stored["file_digest"], strict=True))
-    with ThreadPoolExecutor(thread_name_prefix="verify") as pool:
+    with (
+        ThreadPoolExecutor(thread_name_prefix="verify") as pool,
+        closing(in_order(pool, partial(_digest, directory), paths, READ_AHEAD)) as digested,
+    ):
         found = tqdm(
-            pool.map(partial(_digest, directory), paths),
+            digested,
             total=len(paths),
             unit="image",
             desc="verify",

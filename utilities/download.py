@@ -65,10 +65,7 @@ def _fetch(url: str, settings: Settings) -> bytes:
         ) as client:
             address = httpx.URL(url)
             for _ in range(1 + MAX_REDIRECTS):
-                request = client.build_request("GET", address)
-                if not settings.allow_private_urls:
-                    _send_to_public_address(request)
-                response = client.send(request, stream=True)
+                response = _send(client, address, settings)
                 try:
                     if not response.has_redirect_location:
                         response.raise_for_status()
@@ -87,22 +84,39 @@ def _fetch(url: str, settings: Settings) -> bytes:
     raise DownloadFailed(f"{url} redirects more than {MAX_REDIRECTS} times.")
 
 
-def _send_to_public_address(request: httpx.Request) -> None:
-    """Resolve the host, and have the request go to the address that was found fit; name and certificate stay."""
-    host = request.url.host
+def _send(client: httpx.Client, url: httpx.URL, settings: Settings) -> httpx.Response:
+    """Ask one address; of a public one by the number that was found fit, while header and certificate keep the name."""
+    import httpx
+
+    request = client.build_request("GET", url)
+    if settings.allow_private_urls:
+        return client.send(request, stream=True)
+    host = url.raw_host.decode("ascii")
+    *others, last = _public_addresses(url, host)
+    request.extensions["sni_hostname"] = host
+    for address in others:
+        request.url = url.copy_with(host=address)
+        try:
+            return client.send(request, stream=True)
+        except httpx.ConnectError:
+            continue
+    request.url = url.copy_with(host=last)
+    return client.send(request, stream=True)
+
+
+def _public_addresses(url: httpx.URL, host: str) -> list[str]:
     try:
-        found = socket.getaddrinfo(host, request.url.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host.strip("[]"), url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise DownloadFailed(f"{request.url} could not be fetched: there is no host {host!r}.") from error
+        raise DownloadFailed(f"{url} could not be fetched: there is no host {host!r}.") from error
     addresses = [str(each[4][0]) for each in found]
     for address in addresses:
         if not _is_public(address):
             raise DownloadFailed(
-                f"{request.url} leads to {address}, which is no public address; allow that with --allow-private-urls "
-                "or LOOKALIKE_ALLOW_PRIVATE_URLS=yes."
+                f"{url} leads to {address}, which is no public address; allow that with --allow-private-urls or "
+                "LOOKALIKE_ALLOW_PRIVATE_URLS=yes."
             )
-    request.extensions["sni_hostname"] = host
-    request.url = request.url.copy_with(host=addresses[0])  # The header Host was made from the name.
+    return addresses
 
 
 def _is_public(address: str) -> bool:
@@ -114,6 +128,8 @@ def _is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if wrapped:
             return _is_public(str(wrapped))
+        if found not in ipaddress.ip_network("2000::/3"):  # All that is assigned to the internet so far (RFC 4291).
+            return False
     return found.is_global and not found.is_multicast
 
 

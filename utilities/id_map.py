@@ -14,12 +14,19 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from utilities.errors import IdMapError
 from utilities.items import ITEM_FIELDS, Item, item_id, printable
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NEWLINE = b"\n"
+_NUMBER = re.compile("-?[0-9]{1,19}")
 _DTYPES = {field.name: "int64" if field.type == "int" else "str" for field in dataclasses.fields(Item)}
 
 
@@ -68,7 +75,7 @@ class IdMap:
         Raises:
             IdMapError: the file is not an id map as it was written; the message names the line.
         """
-        return self._parse(self._whole_rows())
+        return self._parse(self._without_torn_row(self._content()))
 
     def compare(self, items: pd.DataFrame) -> Differences:
         """Where the file and the items of Milvus disagree.
@@ -80,11 +87,11 @@ class IdMap:
             IdMapError: the file was changed by another hand than ours: a row that cannot be read, or an id that is not
                 that of its path; the message names the line.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
+        content = self._content()
         if content == _rendered(items):
             return Differences(0, 0, 0, in_form=True)
-        content = _without_torn_row(content)
-        self._check_ids(content)
+        content = self._without_torn_row(content)
+        self._check_rows(content)
         mine, theirs = (rows.set_index("id") for rows in (self._parse(content), items))
         both = mine.index.intersection(theirs.index)
         same = (mine.loc[both].to_numpy(object) == theirs.loc[both, list(mine.columns)].to_numpy(object)).all(axis=1)
@@ -142,8 +149,20 @@ class IdMap:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
 
-    def _whole_rows(self) -> bytes:
-        return _without_torn_row(self.path.read_bytes() if self.path.exists() else b"")
+    def _content(self) -> bytes:
+        return self.path.read_bytes() if self.path.exists() else b""
+
+    def _without_torn_row(self, content: bytes) -> bytes:
+        """Up to the end of the last whole row: a line break outside quotes.
+
+        What a process that died has left behind that is a piece of one row. If there are whole rows in it, then a quote
+        is missing that was there.
+        """
+        ends = _row_ends(content)
+        whole = content[: ends[-1] + 1] if len(ends) else b""
+        if re.search(rb'\n-?[0-9]{1,19},"', content[len(whole) :]):
+            raise self._refusal(f"a quote is missing in line {whole.count(NEWLINE) + 1} or after it")
+        return whole
 
     def _parse(self, content: bytes) -> pd.DataFrame:
         if not content:
@@ -154,16 +173,20 @@ class IdMap:
             if list(rows.columns) != list(ITEM_FIELDS):
                 raise ValueError(f"its columns are {', '.join(map(str, rows.columns))}")
         except (ValueError, OverflowError) as error:
-            self._check_ids(content)
+            self._check_rows(content)
             raise self._refusal(str(error)) from error
         return rows.drop_duplicates("id", keep="last", ignore_index=True)
 
-    def _check_ids(self, content: bytes) -> None:
+    def _check_rows(self, content: bytes) -> None:
         """Refuse what another hand has changed, by the line."""
+        ends = _row_ends(content)
+        windows = next((end for end in ends if content[end - 1 : end] == b"\r"), None)
+        if windows is not None:
+            raise self._refusal(f"line {content.count(NEWLINE, 0, windows) + 1} ends as on Windows, in CR LF")
         try:
             text = io.StringIO(content.decode(), newline="")
         except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
+            line = content.count(NEWLINE, 0, error.start) + 1
             raise self._refusal(f"line {line} is not UTF-8") from error
         reader = csv.reader(text, strict=True)
         line = 1
@@ -183,8 +206,8 @@ class IdMap:
             raise self._refusal(f"line {line} has {len(row)} fields instead of {len(ITEM_FIELDS)}")
         fields = dict(zip(ITEM_FIELDS, row, strict=True))
         for name, dtype in _DTYPES.items():
-            if dtype == "int64" and not re.fullmatch("-?[0-9]{1,19}", fields[name]):
-                raise self._refusal(f"line {line}: {name} is {fields[name]!r}, which is no number")
+            if dtype == "int64" and not (_NUMBER.fullmatch(fields[name]) and abs(int(fields[name])) < 2**63):
+                raise self._refusal(f"line {line}: {name} is {fields[name]!r}, which is no such number")
         if int(fields["id"]) != item_id(fields["path"], fields["part"]):
             raise self._refusal(f"line {line}: {fields['id']} is not the id of {printable(fields['path'])!r}")
 
@@ -196,11 +219,10 @@ class IdMap:
 
     def _drop_torn_row(self) -> None:
         """Cut off a last row that is not whole, so that the next row does not continue it."""
-        if self.path.exists():
-            content = self.path.read_bytes()
-            whole = len(_without_torn_row(content))
-            if whole < len(content):
-                os.truncate(self.path, whole)
+        content = self._content()
+        whole = len(self._without_torn_row(content))
+        if whole < len(content):
+            os.truncate(self.path, whole)
 
 
 def _rendered(items: pd.DataFrame) -> bytes:
@@ -210,9 +232,8 @@ def _rendered(items: pd.DataFrame) -> bytes:
     return text.encode()
 
 
-def _without_torn_row(content: bytes) -> bytes:
-    """Up to the end of the last whole row: a line break outside quotes, of which there are then an even number."""
-    end = content.rfind(b"\n") + 1
-    while content.count(b'"', 0, end) % 2:
-        end = content.rfind(b"\n", 0, end - 1) + 1
-    return content[:end]
+def _row_ends(content: bytes) -> NDArray[np.int64]:
+    """Where the line breaks are that end rows: those after an even number of quotes."""
+    characters = np.frombuffer(content, np.uint8)
+    within_quotes = np.logical_xor.accumulate(characters == ord('"'))
+    return np.flatnonzero((characters == ord("\n")) & ~within_quotes)

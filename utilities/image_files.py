@@ -356,22 +356,29 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 
 def describe_file(root: Path, path: str) -> Item:
-    """The item of the file `root / path`, undecoded; sizes are 0 where there is no file, or no image."""
+    """The item of the file `root / path`, undecoded; sizes are 0 and the digest is empty where they cannot be had."""
     file = root / path
     if not file.is_file():
         return Item.of_file(root, path)
     status = file.stat()
     width, height = _upright_size(file)
-    with file.open("rb") as content:
-        return Item.of_file(
-            root,
-            path,
-            width=width,
-            height=height,
-            file_size=status.st_size,
-            file_mtime_ns=status.st_mtime_ns,
-            file_digest=file_digest(content),
-        )
+    return Item.of_file(
+        root,
+        path,
+        width=width,
+        height=height,
+        file_size=status.st_size,
+        file_mtime_ns=status.st_mtime_ns,
+        file_digest=_digest(file),
+    )
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return file_digest(content)
+    except OSError:  # A file that may not be read has a size and a time, but no digest.
+        return ""
 
 
 def _upright_size(file: Path) -> tuple[int, int]:

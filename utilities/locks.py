@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from utilities.errors import CollectionBusy
+from utilities.errors import CollectionBusy, LookalikeError
 from utilities.settings import Settings
 
 
@@ -20,18 +20,20 @@ def only_writer(settings: Settings, collection: str) -> Iterator[None]:
 
     Raises:
         CollectionBusy: another process holds it.
-        OSError: the lock's file cannot be written.
+        LookalikeError: the home cannot be written.
     """
     path = settings.lock_path(collection)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, blocking=False)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
         raise CollectionBusy(
             f"Another process is loading into the collection {collection!r}, or deleting from it; wait until it ends "
             f"(it holds {path})."
         ) from error
+    except OSError as error:
+        raise LookalikeError(f"{settings.home} cannot be written: {error.strerror}; say another --home.") from error
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
 from utilities.milvus_client import MilvusClient
 from utilities.milvus_collections import note
-from utilities.milvus_connection import milvus_errors
+from utilities.milvus_connection import RETRIES, milvus_errors
 from utilities.quiet import silent_standard_error
 
 #: What may be asked for: Milvus's own names, or the one that suits.
@@ -77,7 +77,7 @@ def flush(client: MilvusClient, info: CollectionInfo) -> None:
         DatabaseError: Milvus failed.
     """
     with milvus_errors(f"flush {info.name!r}"), quiet(client):
-        client.flush(info.name)
+        client.flush(info.name, retry_times=RETRIES)
 
 
 def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> CollectionInfo:

@@ -171,6 +171,18 @@ def insert_embeddings(
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
+    with only_writer(settings, name):
+        return _insert_embeddings(client, name, embeddings, paths, root, settings)
+
+
+def _insert_embeddings(
+    client: MilvusClient,
+    name: str,
+    embeddings: NDArray[np.floating[Any]],
+    paths: Sequence[str],
+    root: str | os.PathLike[str] | None,
+    settings: Settings,
+) -> list[int]:
     info = describe_collection(client, name)
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.shape != (len(paths), info.fingerprint.dimension):
@@ -194,12 +206,11 @@ def insert_embeddings(
     last = {item.id: row for row, item in enumerate(items)}
     rows = sorted(last.values())
     insert = partial(insert_items, client, info, [items[row] for row in rows], embeddings[rows])
-    with only_writer(settings, name):
-        patiently(insert, settings.server_patience_seconds)
-        id_map = IdMap(settings.id_map_path(name))
-        id_map.append(items[row] for row in rows)
-        id_map.compact()
-        flush_and_index(client, info, count_items(client, name))
+    patiently(insert, settings.server_patience_seconds)
+    id_map = IdMap(settings.id_map_path(name))
+    id_map.append(items[row] for row in rows)
+    id_map.compact()
+    patiently(lambda: flush_and_index(client, info, count_items(client, name)), settings.server_patience_seconds)
     return [item.id for item in items]
 
 
@@ -286,8 +297,7 @@ def stored_items(
 def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
     """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
     rows = [row for page in stored_items(client, name) for row in page]
-    # A collection of an earlier version has no digests.
-    return pd.DataFrame(rows, columns=list(ITEM_FIELDS)).fillna({"file_digest": ""})
+    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:
