@@ -93,7 +93,7 @@ def test_a_name_that_is_not_utf8_is_a_failure_with_a_printable_path(tmp_path: Pa
 
 def test_a_file_that_vanishes_is_a_failure(tmp_path: Path, embedder: MeanColour) -> None:
     (chunk,) = embed_files(tmp_path, ["gone.png"], embedder, Settings())
-    assert "cannot be read: No such file" in chunk.failures[0].reason
+    assert "There is no file" in chunk.failures[0].reason
 
 
 def test_queries_of_several_kinds(embedder: MeanColour) -> None:
