@@ -80,11 +80,11 @@ def killed_loads(scratch: Path, networks: Path, milvus_uri: str | None, rounds: 
         settings = _home(scratch / f"round_{number}", networks, milvus_uri)
         for _ in range(chance.randint(1, KILLS)):
             process = _load(tree, settings)
-            try:
-                process.wait(timeout=chance.uniform(0.5 * min(durations), max(durations)))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if chance.random() < 0.5:
+                after, rows = chance.uniform(0.5 * min(durations), max(durations)), len(paths)
+            else:
+                after, rows = 60.0, chance.randint(0, len(paths) - 1)
+            if _killed(process, settings, after, rows):
                 outcome.kills += 1
                 _look(outcome, len(paths), settings)
         assert _load(tree, settings).wait() == 0
@@ -97,6 +97,19 @@ def killed_loads(scratch: Path, networks: Path, milvus_uri: str | None, rounds: 
     if milvus_uri:
         _drop(settings)
     return outcome
+
+
+def _killed(process: subprocess.Popen[bytes], settings: Settings, after: float, rows: int) -> bool:
+    """Kill a load after some seconds, or as soon as it has more than some rows; False if it ended before."""
+    deadline = time.monotonic() + after
+    id_map = settings.id_map_path("tree")
+    while process.poll() is None:
+        if time.monotonic() > deadline or _lines(id_map) - 1 > rows:
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.005)
+    return False
 
 
 def killed_server(
