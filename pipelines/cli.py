@@ -250,7 +250,7 @@ def drop(
     """Remove a collection with its id map. The images themselves are not touched."""
     from pipelines import manage
 
-    items = _count(manage.info(collection, context.obj).items, "item")
+    items = _count(manage.count(collection, context.obj), "item")
     if not yes and not _confirmed(f"Remove the collection {collection!r} with its {items}?"):
         raise InvalidArgument(f"Nothing was removed; `lookalike drop {collection} --yes` does not ask.")
     manage.drop(collection, context.obj)

@@ -66,6 +66,13 @@ def info(collection: str, settings: Settings | None = None) -> CollectionState:
     )
 
 
+def count(collection: str, settings: Settings | None = None) -> int:
+    """How many items a collection holds."""
+    client = connect(settings=settings or Settings.load(), must_exist=True)
+    describe_collection(client, collection)
+    return count_items(client, collection)
+
+
 def export(collection: str, output: Path | None = None, settings: Settings | None = None) -> tuple[Path, int]:
     """Write the id map anew from what Milvus holds.
 

@@ -12,14 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pymilvus import MilvusClient
 
 from tests.bad_files import draw_bad_files
-from tests.milvus_server import running_server
+from tests.milvus_server import Server, running_server
 from utilities.drawn_images import CATEGORIES, draw_tree
 from utilities.embedder import load_embedder
 from utilities.id_map import IdMap
@@ -112,14 +111,12 @@ def _killed(process: subprocess.Popen[bytes], settings: Settings, after: float, 
     return False
 
 
-def killed_server(
-    scratch: Path, networks: Path, uri: str, restart: Callable[[], None], kills: int, seed: int
-) -> tuple[Outcome, str]:
+def killed_server(scratch: Path, networks: Path, server: Server, kills: int, seed: int) -> tuple[Outcome, str]:
     """Load a tree while the server is killed and started again; returns what became of it, and what the load said."""
     chance = random.Random(seed)
     tree = scratch / "tree"
     paths = paths_of(tree, LONG_LOAD)
-    settings = _home(scratch / "home", networks, uri)
+    settings = _home(scratch / "home", networks, server.uri)
     process = _load(tree, settings, stderr=subprocess.PIPE)
     outcome = Outcome()
     id_map = settings.id_map_path("tree")
@@ -130,7 +127,8 @@ def killed_server(
             time.sleep(0.02)
         if process.poll() is not None:
             break
-        restart()
+        server.kill()
+        server.start()
         outcome.kills += 1
     _, said = process.communicate()
     assert process.returncode == 0, said
@@ -174,7 +172,7 @@ def paths_of(tree: Path, per_category: int) -> list[str]:
 def _home(home: Path, networks: Path, milvus_uri: str | None) -> Settings:
     home.mkdir(parents=True)
     (home / "networks").symlink_to(networks)
-    return replace(Settings(home=home), milvus_uri=milvus_uri)
+    return Settings(home=home, milvus_uri=milvus_uri)
 
 
 def _drop(settings: Settings) -> None:
@@ -234,12 +232,7 @@ def main(rounds: int = ROUNDS, bad_files: int = BAD_FILES) -> None:
             lines.append(
                 ("load killed, Milvus server", killed_loads(scratch / "server", networks, server.uri, rounds, seed=2))
             )
-
-            def restart() -> None:
-                server.kill()
-                server.start()
-
-            outcome, _ = killed_server(scratch / "fault", networks, server.uri, restart, kills=5, seed=3)
+            outcome, _ = killed_server(scratch / "fault", networks, server, kills=5, seed=3)
             lines.append(("server killed", outcome))
         status, inserted, failed = load_bad_files(scratch, networks, bad_files)
     for name, each in lines:

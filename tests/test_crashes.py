@@ -37,11 +37,7 @@ def test_loads_that_are_killed_beside_a_server(tmp_path: Path, networks: Path, m
 def test_a_server_that_is_killed_in_mid_load_is_waited_for(
     tmp_path: Path, networks: Path, milvus_server_process: Server
 ) -> None:
-    def restart() -> None:
-        milvus_server_process.kill()
-        milvus_server_process.start()
-
-    outcome, said = soak.killed_server(tmp_path, networks, milvus_server_process.uri, restart, kills=1, seed=13)
+    outcome, said = soak.killed_server(tmp_path, networks, milvus_server_process, kills=1, seed=13)
     assert outcome.kills == 1
     assert (outcome.lost, outcome.doubled) == (0, 0)
     assert said.count("Waiting up to 300 seconds for it.") == 1

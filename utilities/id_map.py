@@ -155,7 +155,7 @@ class IdMap:
     def _without_torn_row(self, content: bytes) -> bytes:
         """Up to the end of the last whole row: a line break outside quotes.
 
-        What a process that died has left behind that is a piece of one row. If there are whole rows in it, then a quote
+        A process that died leaves no more than a piece of one row after it. Where whole rows lie in that piece, a quote
         is missing that was there.
         """
         ends = _row_ends(content)

@@ -200,20 +200,11 @@ def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDA
         before = os.fstat(file.fileno())
         digest = file_digest(file)
         file.seek(0)
-        image, (width, height) = _decode(file, str(where), size, settings)
+        image, whole = _decode(file, str(where), size, settings)
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
-    item = Item.of_file(
-        root,
-        path,
-        width=width,
-        height=height,
-        file_size=before.st_size,
-        file_mtime_ns=before.st_mtime_ns,
-        file_digest=digest,
-    )
-    return _squashed(image, size), item
+    return _squashed(image, size), _item(root, path, before, whole, digest)
 
 
 def _squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -361,15 +352,18 @@ def describe_file(root: Path, path: str) -> Item:
     if not file.is_file():
         return Item.of_file(root, path)
     status = file.stat()
-    width, height = _upright_size(file)
+    return _item(root, path, status, _upright_size(file), _digest(file))
+
+
+def _item(root: Path, path: str, status: os.stat_result, size: tuple[int, int], digest: str) -> Item:
     return Item.of_file(
         root,
         path,
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         file_size=status.st_size,
         file_mtime_ns=status.st_mtime_ns,
-        file_digest=_digest(file),
+        file_digest=digest,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import filelock
-
 from utilities.errors import CollectionBusy, LookalikeError
 from utilities.settings import Settings
 
@@ -22,6 +20,8 @@ def only_writer(settings: Settings, collection: str) -> Iterator[None]:
         CollectionBusy: another process holds it.
         LookalikeError: the home cannot be written.
     """
+    import filelock  # which a query, that changes nothing, starts without
+
     path = settings.lock_path(collection)
     lock = filelock.FileLock(path, blocking=False)
     try:

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, TypeVar
 
 from utilities.errors import DatabaseNotReady, DatabaseUnreachable
+
+if TYPE_CHECKING:
+    import tenacity
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -35,6 +36,8 @@ def patiently(call: Callable[[], Result], seconds: float, hurry: threading.Event
         DatabaseUnreachable, DatabaseNotReady: it still did not serve after that time.
         Exception: whatever else the call raises, at once.
     """
+    import tenacity  # which a query, that waits for nobody, starts without
+
     away = False
 
     def say_once(state: tenacity.RetryCallState) -> None:
