@@ -211,7 +211,7 @@ class _Load:
         vanished = vanished_items(self.directory, self.paths, stored)
         if prune:
             self.id_map.remove(vanished)
-            self._patiently(lambda: delete_items(self.client, self.info.name, vanished))
+            delete_items(self.client, self.info.name, vanished, self._patiently)
         missing = new_or_changed(self.directory, self.paths, stored)
         if verify:
             unchanged = sorted(set(self.paths).difference(missing))
@@ -293,7 +293,7 @@ class _Load:
 
         def insert(chunk: Chunk) -> int:
             # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
-            self._patiently(partial(insert_items, self.client, self.info, chunk.items, chunk.embeddings))
+            insert_items(self.client, self.info, chunk.items, chunk.embeddings, self._patiently)
             self.id_map.append(chunk.items)
             self.failures.append(chunk.failures)
             files = len(chunk.items) + len(chunk.failures)

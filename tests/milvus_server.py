@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from utilities.errors import DatabaseError
@@ -26,10 +26,12 @@ class Server:
 
     Args:
         data: its directory.
+        limits: settings of the server, by their names in the environment.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, limits: Mapping[str, str] | None = None) -> None:
         self.data = data
+        self.limits = dict(limits or {})
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
@@ -58,6 +60,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **self.limits},
             )
         _wait(self._answers, "milvus-server does not answer")
 
@@ -106,9 +109,9 @@ def _is_taken(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_server(data: Path) -> Iterator[Server]:
+def running_server(data: Path, limits: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A server, which is ended with all its processes."""
-    server = Server(data)
+    server = Server(data, limits)
     try:
         server.start()
         yield server

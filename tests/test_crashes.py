@@ -7,15 +7,21 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import soak
-from tests.milvus_server import Server
+from tests.milvus_server import Server, running_server
 from utilities.id_map import IdMap
-from utilities.milvus_utilities import connect, drop_collection
+from utilities.milvus_utilities import connect, count_items, create_collection, drop_collection, insert_embeddings
 from utilities.settings import Settings
 
 ROUNDS = 15
+ONE_MEBIBYTE_A_SECOND = {
+    "QUOTAANDLIMITS_DML_ENABLED": "true",
+    "QUOTAANDLIMITS_DML_UPSERTRATE_MAX": "1",
+    "QUOTAANDLIMITS_DML_UPSERTRATE_COLLECTION_MAX": "1",
+}
 
 
 def test_loads_that_are_killed_with_the_embedded_database(tmp_path: Path, networks: Path) -> None:
@@ -62,6 +68,26 @@ def test_a_server_that_is_gone_for_good_ends_the_load_and_keeps_what_was_done(
     assert "Traceback" not in said
     assert _rows(settings) >= done > 0
     _ends_whole(tree, settings)
+
+
+def test_a_server_that_limits_the_rate_is_obeyed(
+    tmp_path: Path, milvus_server_process: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second message, of 4 MiB, has to wait until the first one's 8 MiB are paid off at 1 MiB a second."""
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(1_500)]
+    milvus_server_process.kill()  # There can be one server only.
+    try:
+        with running_server(tmp_path / "server", ONE_MEBIBYTE_A_SECOND) as server:
+            settings = Settings(home=tmp_path / "home", milvus_uri=server.uri, server_patience_seconds=60)
+            client = connect(settings=settings)
+            create_collection(client, "limited", dimension=2048)
+            vectors = np.eye(2048, dtype=np.float32)[: len(paths)]
+            ids = insert_embeddings(client, "limited", vectors, paths, settings=settings)
+            assert count_items(client, "limited") == len(set(ids)) == len(paths)
+            client.close()
+    finally:
+        milvus_server_process.start()
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

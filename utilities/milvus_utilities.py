@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,13 @@ from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: What makes a call that may be repeated, such as `patiently`.
+Attempt = Callable[[Callable[[], object]], object]
+
+
+def _once(call: Callable[[], object]) -> object:
+    return call()
 
 
 def create_collection(
@@ -205,12 +212,12 @@ def _insert_embeddings(
     # A server would keep both of two rows with one id that come in one message.
     last = {item.id: row for row, item in enumerate(items)}
     rows = sorted(last.values())
-    insert = partial(insert_items, client, info, [items[row] for row in rows], embeddings[rows])
-    patiently(insert, settings.server_patience_seconds)
+    attempt: Attempt = partial(patiently, seconds=settings.server_patience_seconds)
+    insert_items(client, info, [items[row] for row in rows], embeddings[rows], attempt)
     id_map = IdMap(settings.id_map_path(name))
     id_map.append(items[row] for row in rows)
     id_map.compact()
-    patiently(lambda: flush_and_index(client, info, count_items(client, name)), settings.server_patience_seconds)
+    attempt(lambda: flush_and_index(client, info, count_items(client, name)))
     return [item.id for item in items]
 
 
@@ -225,7 +232,11 @@ def _item_of(info: CollectionInfo, file: Path) -> Item:
 
 
 def insert_items(
-    client: MilvusClient, info: CollectionInfo, items: Sequence[Item], embeddings: NDArray[np.float32]
+    client: MilvusClient,
+    info: CollectionInfo,
+    items: Sequence[Item],
+    embeddings: NDArray[np.float32],
+    attempt: Attempt = _once,
 ) -> None:
     """Upsert items, in messages of at most `MESSAGE_BYTES`; on return all of them are acknowledged.
 
@@ -234,22 +245,25 @@ def insert_items(
         info: the collection.
         items: n items; an item whose id is there already replaces it.
         embeddings: (n, dimension) float32.
+        attempt: what sends each message, by a call that may be repeated; by default it is sent once. To repeat the
+            whole instead would never end where a server limits the rate: the first message would use it up each time.
 
     Raises:
         DatabaseError: Milvus failed; items of earlier messages may have been taken.
     """
-    with milvus_errors(f"insert into {info.name!r}"):
-        for start, end in chunks_by_bytes(
-            [_row_bytes(item) + embeddings.shape[1] * 4 for item in items], MESSAGE_BYTES
-        ):
+
+    def send(start: int, end: int) -> None:
+        rows = zip(items[start:end], embeddings[start:end], strict=True)
+        with milvus_errors(f"insert into {info.name!r}"):
             client.upsert(
                 info.name,
-                [
-                    {**vars(item), info.vector_field: embedding}
-                    for item, embedding in zip(items[start:end], embeddings[start:end], strict=True)
-                ],
+                [{**vars(item), info.vector_field: embedding} for item, embedding in rows],
                 retry_times=RETRIES,
             )
+
+    sizes = [_row_bytes(item) + embeddings.shape[1] * 4 for item in items]
+    for start, end in chunks_by_bytes(sizes, MESSAGE_BYTES):
+        attempt(partial(send, start, end))
 
 
 def _row_bytes(item: Item) -> int:
@@ -300,18 +314,28 @@ def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
 
 
-def delete_items(client: MilvusClient, name: str, ids: Sequence[int]) -> None:
+def delete_items(client: MilvusClient, name: str, ids: Sequence[int], attempt: Attempt = _once) -> None:
     """Delete items by their ids; ids that are not there are no error. The next search sees none of them.
 
+    Args:
+        client: from `connect`.
+        name: a collection.
+        ids: of its items.
+        attempt: what sends each message, as in `insert_items`.
+
     Raises:
-        DatabaseError: Milvus failed.
+        DatabaseError: Milvus failed; items of earlier messages may be deleted.
     """
-    with milvus_errors(f"delete from {name!r}"):
-        for start in range(0, len(ids), PAGE_ROWS):
+
+    def send(start: int) -> None:
+        with milvus_errors(f"delete from {name!r}"):
             client.delete(name, ids=list(ids[start : start + PAGE_ROWS]))
+
+    for start in range(0, len(ids), PAGE_ROWS):
+        attempt(partial(send, start))
     if ids:
         # A server's deletions, unlike its upserts, are not seen by the next search until it was asked to catch up.
-        count_items(client, name)
+        attempt(partial(count_items, client, name))
 
 
 def drop_collection(client: MilvusClient, name: str) -> None:
