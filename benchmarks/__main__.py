@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import chart, decode, load, precision, query, search
+from benchmarks import chart, decode, load, precision, query, reload, search
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "precision": precision.run,
     "load": load.run,
     "query": query.run,
+    "reload": reload.run,
     "search": search.run,
 }
 
