@@ -33,7 +33,7 @@ $(BENCH_READY): $(TEST_READY)
 	@touch $@
 
 demo: $(READY) ## Load images, query one, draw demo/top20.png (IMAGES=DIR QUERY=FILE BACKBONE=NAME WEIGHTS=FILE)
-	$(BIN)/lookalike demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(QUERY),--query "$(QUERY)") \
+	@$(BIN)/lookalike demo $(if $(IMAGES),--images "$(IMAGES)") $(if $(QUERY),--query "$(QUERY)") \
 		$(if $(BACKBONE),--backbone "$(BACKBONE)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 test: lint ## Lint, then run every test

@@ -18,7 +18,7 @@ import typer
 
 from utilities.download import is_url
 from utilities.errors import InvalidArgument, LookalikeError, Stopped
-from utilities.items import printable
+from utilities.items import as_utf8, printable
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 from utilities.stopping import raise_stopped_on_signals
 
@@ -361,7 +361,7 @@ def _print_table(header: list[str], rows: list[list[str]], right: set[int]) -> N
 
 def _result_as_json(result: QueryResult) -> dict[str, Any]:
     matches = [{key: value for key, value in asdict(match).items() if value is not None} for match in result.matches]
-    return {"query": result.query, "matches": matches}
+    return {"query": as_utf8(result.query), "matches": matches}
 
 
 def _state_as_json(state: CollectionState) -> dict[str, Any]:

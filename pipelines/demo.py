@@ -7,13 +7,13 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines import load, query
+from pipelines import load, manage, query
 from utilities.backbones import DEFAULT_BACKBONE
 from utilities.drawn_images import draw_tree
 from utilities.embedder import UNTRAINED, load_embedder
 from utilities.errors import WeightsUnavailable
 from utilities.image_files import find_images, open_image
-from utilities.milvus_utilities import connect, drop_collection, list_collections
+from utilities.milvus_utilities import connect, list_collections
 from utilities.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,9 +55,8 @@ def run(
     open_image(picture, settings)  # Better now than after the load.
     weights, note = _available(backbone, weights, settings)
     # A demo starts from nothing each time.
-    client = connect(settings=settings)
-    if "demo" in list_collections(client):
-        drop_collection(client, "demo")
+    if "demo" in list_collections(connect(settings=settings)):
+        manage.drop("demo", settings)
     summary = load.run(images, collection="demo", backbone=backbone, weights=weights, settings=settings)
     result = query.run(
         [str(picture)],

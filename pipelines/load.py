@@ -21,7 +21,7 @@ from utilities.changes import new_or_changed, other_contents, vanished_items
 from utilities.collection_info import CollectionInfo, check_metric, check_name
 from utilities.embedder import Embedder, check_runtime
 from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, refuse_another_embedder
-from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, Stopped
+from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, InvalidArgument, Stopped
 from utilities.failures import Failure, FailureList
 from utilities.id_map import IdMap
 from utilities.image_files import find_images
@@ -153,7 +153,7 @@ def run(
     with only_writer(settings, name):
         client = connect(settings=settings)
         if moved:
-            move_root(client, describe_collection(client, name), directory)
+            _move(client, describe_collection(client, name), directory)
         existing = find_collection(client, name)
         wanted = Wanted(backbone, weights, runtime, precision)
         if existing:
@@ -220,11 +220,11 @@ class _Load:
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
-                "Embedding %s images with %s on %s%s.",
-                f"{len(missing):,}",
+                "Embedding %s with %s on %s%s.",
+                f"{len(missing):,} image{'' if len(missing) == 1 else 's'}",
                 self.info.fingerprint.backbone,
                 self.embedder.runtime,
-                f"; {there:,} are there already" if there else "",
+                f"; {there:,} {'is' if there == 1 else 'are'} there already" if there else "",
             )
         with self.stop:
             try:
@@ -317,6 +317,16 @@ class _Load:
         except (DatabaseUnreachable, DatabaseNotReady):
             self.hurry.set()  # What was begun meanwhile need not wait as long again.
             raise
+
+
+def _move(client: MilvusClient, info: CollectionInfo, directory: Path) -> None:
+    stored = read_items(client, info.name)["path"]
+    if len(stored) and not any((directory / path).exists() for path in stored):
+        raise InvalidArgument(
+            f"None of the {len(stored):,} items of {info.name!r} lies in {str(directory)!r}, such as "
+            f"{stored.iloc[0]!r}; the tree that has moved is another one."
+        )
+    move_root(client, info, directory)
 
 
 def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:

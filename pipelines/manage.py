@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, IdMapError, InvalidArgument
 from utilities.id_map import Differences, IdMap
+from utilities.items import printable
 from utilities.locks import only_writer
 from utilities.milvus_utilities import (
     connect,
@@ -141,14 +142,15 @@ def delete(collection: str, paths: Sequence[str] = (), filter: str = "", setting
 def _ids_of(client: MilvusClient, info: CollectionInfo, paths: Sequence[str]) -> list[int]:
     """Ids of the items at some paths, all of which must be there: a misspelt path must not pass for a deleted one."""
     items = read_items(client, info.name)
+    by_path: dict[str, list[int]] = {}
+    for path, each in zip(items["path"], items["id"], strict=True):
+        by_path.setdefault(path, []).append(each)
     ids: list[int] = []
     for path in paths:
-        found = items["id"][items["path"] == path]
-        if found.empty:
-            found = items["id"][items["path"] == _relative_to_root(info, path)]
-        if found.empty:
-            raise InvalidArgument(f"The collection {info.name!r} holds no {path!r}; nothing was deleted.")
-        ids += found.tolist()
+        found = by_path.get(path) or by_path.get(_relative_to_root(info, path))
+        if not found:
+            raise InvalidArgument(f"The collection {info.name!r} holds no {printable(path)!r}; nothing was deleted.")
+        ids += found
     return ids
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -147,3 +148,77 @@ def test_a_home_that_cannot_be_written(colour_tree: Path, networks: Path) -> Non
         assert result.returncode == 1
         assert result.stderr.startswith(f"lookalike: {home} cannot be written: "), result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("whose", ["network", "weights"])
+def test_a_disk_that_is_full_before_the_network_is_written(
+    colour_tree: Path, settings: Settings, networks: Path, whose: str
+) -> None:
+    """The limit of a file's size, in blocks of 1,024 bytes, ends the writing as a full disk does."""
+    blocks = {"network": 5, "weights": 2_000}[whose]
+    network = next(networks.iterdir())
+    program = (
+        "import sys; from pathlib import Path; from utilities.exported_networks import *; import openvino\n"
+        "from utilities.errors import ExportFailed\n"
+        "model = openvino.Core().read_model(sys.argv[1])\n"
+        "fingerprint = Fingerprint('mobilenetv2', '0' * 32, '', 1280)\n"
+        "try: write(model, fingerprint, Settings(home=Path(sys.argv[2])), sources=[])\n"
+        "except ExportFailed as error: print(error)"
+    )
+    arguments = [sys.executable, "-c", program, str(network / "network.xml"), str(settings.home)]
+    result = subprocess.run(
+        ["bash", "-c", f'ulimit -f {blocks} && exec "$@"', "bash", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(soak.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"The network could not be written to {settings.networks}, where " in result.stdout, result.stderr
+    assert " MiB are free: " in result.stdout
+    assert list(settings.networks.iterdir()) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UnreadableImage, match=r"pipe\.jpg is a pipe, not an image file"):
+        open_image(tmp_path / "pipe.jpg")
+
+
+def test_a_query_whose_name_is_not_utf8_is_printed_as_json(
+    colour_tree: Path, lookalike: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    lookalike(*soak.load_command(colour_tree)[1:])
+    query = colour_tree / os.fsdecode(b"latin-\xe9.png")
+    query.write_bytes((colour_tree / "red/red_0.png").read_bytes())
+    printed = lookalike("query", query, "--top-k", "1", "--json", PYTHONUTF8="1").stdout
+    assert json.loads(printed.encode())["query"].endswith("latin-\\xe9.png")
+
+
+def test_a_home_that_may_only_be_read(
+    colour_tree: Path, settings: Settings, lookalike: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    assert lookalike(*soak.load_command(colour_tree)[1:]).returncode == 0
+    database = settings.home / "milvus.db"
+    for path in [database, *database.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    # The system's administrator may write everywhere, unless that right is given up.
+    alike = ["setpriv", "--bounding-set", "-dac_override", "--"] if os.geteuid() == 0 else []
+    for command in (["collections"], ["query", str(colour_tree / "red/red_0.png")]):
+        result = subprocess.run(
+            [*alike, soak.load_command(colour_tree)[0], *command],
+            env=soak.environment(settings),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1, result.stderr
+        assert "may not be written by this user, which it must be, even for a query" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_home_that_is_a_file(tmp_path: Path, lookalike: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    result = lookalike("collections", LOOKALIKE_HOME=str(file))
+    assert result.returncode == 2
+    assert f"{file} is a file, not the folder of an embedded database" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import socket
@@ -99,6 +100,8 @@ def test_load_then_query_then_the_rest(
         assert len(list(csv.DictReader(file))) == 10
     assert json.loads(lookalike("collections", "--json").stdout)[0]["items"] == 10
     assert "no 'rde.png'; nothing was deleted" in message(lookalike("delete", "colours", "rde.png"), 2)
+    latin = os.fsdecode(b"latin-\xe9.png")
+    assert r"no 'latin-\\xe9.png'; nothing was deleted" in message(lookalike("delete", "colours", latin), 2)
 
     assert "Nothing was removed" in message(lookalike("drop", "colours"), 2)
     assert lookalike("drop", "colours", "--yes").stdout == "colours removed (10 items)\n"

@@ -89,13 +89,20 @@ HERE = Settings(allow_private_urls=True)
 def test_is_url() -> None:
     assert is_url("http://a/b.jpg")
     assert is_url("HTTPS://a/b.jpg")
-    assert not is_url("ftp://a/b.jpg")
+    assert is_url("ftp://a/b.jpg")
+    assert not is_url("a/b://c.jpg")
     assert not is_url("httpx.jpg")
 
 
 @pytest.mark.parametrize("route", ["image.png", "moved"])
 def test_an_image_is_fetched_through_redirects(site: str, route: str) -> None:
     assert open_image(f"{site}/{route}", HERE).size == (5, 3)
+
+
+@pytest.mark.parametrize("url", ["ftp://a/b.jpg", "file:///etc/passwd"])
+def test_only_the_web_is_fetched_from(url: str) -> None:
+    with pytest.raises(DownloadFailed, match="which is no http:// or https:// address"):
+        open_image(url, HERE)
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,8 @@ def test_a_tree_that_has_moved(colour_tree: Path, settings: Settings) -> None:
     moved = colour_tree.rename(colour_tree.parent / "elsewhere")
     with pytest.raises(InvalidArgument, match="if the tree has moved there, say --moved"):
         run(moved, settings, collection="colours")
+    with pytest.raises(InvalidArgument, match=r"None of the 15 items of 'colours' lies in .*, such as '\w+/\w+\.png'"):
+        run(moved / "red", settings, collection="colours", moved=True)
     assert counts(run(moved, settings, collection="colours", moved=True)) == (15, 0, 15, 0, 15)
     match = similar_images(moved / "red/red_0.png", "colours", 1, embedder=MeanColour(), settings=settings)[0]
     assert match.file.is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import queue
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ MAX_REDIRECTS = 5
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is an address to fetch rather than a path."""
-    return text.lower().startswith(("http://", "https://"))
+    """Whether a text is an address rather than a path; one that is not of the web is refused where it is fetched."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE) is not None
 
 
 def download(url: str, settings: Settings) -> bytes:
@@ -65,6 +66,8 @@ def _fetch(url: str, settings: Settings) -> bytes:
         ) as client:
             address = httpx.URL(url)
             for _ in range(1 + MAX_REDIRECTS):
+                if address.scheme not in ("http", "https"):
+                    raise DownloadFailed(f"{url} leads to {address}, which is no http:// or https:// address.")
                 response = _send(client, address, settings)
                 try:
                     if not response.has_redirect_location:
@@ -73,8 +76,6 @@ def _fetch(url: str, settings: Settings) -> bytes:
                 finally:
                     response.close()
                 address = address.join(response.headers["Location"])
-                if not is_url(str(address)):
-                    raise DownloadFailed(f"{url} redirects to {address}, which is no http(s) address.")
     except httpx.TimeoutException as error:
         raise _too_slow(url, settings) from error
     except httpx.HTTPStatusError as error:

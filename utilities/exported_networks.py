@@ -92,7 +92,7 @@ def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -
 
     Raises:
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
-        ExportFailed: under another backend than TensorFlow, which could not export it.
+        ExportFailed: it could not be written, or not exported by TensorFlow where Keras has another backend.
     """
     logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
     row = backbone_named(backbone)
@@ -114,13 +114,22 @@ def write(
         settings: where networks lie.
         sources: which weights it may be found by.
         facts: what else is known of it.
+
+    Raises:
+        ExportFailed: it could not be written, as on a full disk.
     """
     settings.networks.mkdir(parents=True, exist_ok=True)
     finished = ExportedNetwork(settings.networks / fingerprint.name)
     with tempfile.TemporaryDirectory(dir=settings.networks, prefix=".unfinished-") as folder:
         unfinished = ExportedNetwork(Path(folder) / "network")
         unfinished.directory.mkdir()
-        import_openvino().save_model(model, unfinished.file, compress_to_fp16=False)
+        try:
+            import_openvino().save_model(model, unfinished.file, compress_to_fp16=False)
+        except RuntimeError as error:  # of C++, which does not say why
+            free = shutil.disk_usage(settings.networks).free / 2**20
+            raise ExportFailed(
+                f"The network could not be written to {settings.networks}, where {free:,.0f} MiB are free: {error}."
+            ) from error
         unfinished.note(fingerprint=json.loads(fingerprint.to_json()), sources=sources, **facts)
         try:
             unfinished.directory.rename(finished.directory)

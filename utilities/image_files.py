@@ -224,11 +224,19 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     where = "the bytes given" if isinstance(source, bytes) else str(source)
     if isinstance(source, str) and is_url(source):
         source = download(source, settings)
+    elif not isinstance(source, bytes):
+        _refuse_pipe(Path(source), where)
     with (
         _image_errors(where, settings),
         io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
     ):
         return _decode(file, where, at_least, settings)
+
+
+def _refuse_pipe(path: Path, where: str) -> None:
+    """Opening a named pipe would wait for someone who writes into it, perhaps for ever."""
+    if path.is_fifo():
+        raise UnreadableImage(f"{where} is a pipe, not an image file.")
 
 
 def _decode(

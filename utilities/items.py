@@ -84,8 +84,12 @@ def file_digest(file: BinaryIO) -> str:
 
 def printable(text: str) -> str:
     """A path as it may be shown: bytes that are no UTF-8, line breaks and the like are written as escapes."""
-    utf8 = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in utf8)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in as_utf8(text))
+
+
+def as_utf8(text: str) -> str:
+    """A path as UTF-8 can hold it: bytes that are none are written as escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def label_of(root: Path, path: str) -> str:

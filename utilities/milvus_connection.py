@@ -80,6 +80,8 @@ def connect(
     if not uri.endswith(".db") or "://" in uri:
         raise InvalidArgument(f"MILVUS_URI is {uri!r}; give http://HOST:PORT or the path of a .db file.")
     path = Path(uri).absolute()
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InvalidArgument(f"{path.parent} is a file, not the folder of an embedded database.")
     if must_exist and not path.exists():
         raise CollectionNotFound(
             f"There is no collection in {path} yet; `lookalike load DIR` makes the first, and LOOKALIKE_HOME or --home "
@@ -148,6 +150,11 @@ def _why_not_embedded(path: Path) -> DatabaseError:
         return DatabaseLocked(
             f"The embedded database {path} is open in another process; end that process (a notebook, a load, "
             "another query), or run a Milvus server with `docker compose up -d`, which many processes can share."
+        )
+    except PermissionError:
+        return DatabaseError(
+            f"The embedded database {path} may not be written by this user, which it must be, even for a query; "
+            "take another --home, or have the folder's rights changed."
         )
     except Exception as error:
         return DatabaseError(f"The embedded database {path} cannot be opened: {error}.")
