@@ -7,27 +7,30 @@ them, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
+from pipelines.printing import (
+    counted,
+    info_as_json,
+    print_json,
+    print_result,
+    print_state,
+    print_summary,
+    print_summary_as_json,
+    print_table,
+    result_as_json,
+    state_as_json,
+)
 from utilities.download import is_url
 from utilities.errors import InvalidArgument, LookalikeError, Stopped
-from utilities.items import as_utf8, printable
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 from utilities.stopping import raise_stopped_on_signals
-
-if TYPE_CHECKING:
-    from pipelines.load import LoadSummary
-    from pipelines.manage import CollectionState
-    from pipelines.query import QueryResult
-    from utilities.collection_info import CollectionInfo
-    from utilities.similar_images import Match
 
 app = typer.Typer(
     name="lookalike",
@@ -137,7 +140,7 @@ def load(
     """Put every image of a directory tree into a collection. Images that are there and unchanged are passed over."""
     from pipelines import load as pipeline
 
-    show = _print_summary_as_json if as_json else _print_summary
+    show = print_summary_as_json if as_json else print_summary
     try:
         summary = pipeline.run(
             directory.expanduser(),
@@ -197,7 +200,7 @@ def query(
         settings=settings,
     )
     for result in results:
-        _print_json(_result_as_json(result)) if as_json else _print_result(result)
+        print_json(result_as_json(result)) if as_json else print_result(result)
 
 
 @app.command()
@@ -207,12 +210,12 @@ def collections(context: typer.Context, as_json: AsJson = False) -> None:
 
     found = manage.collections(context.obj)
     if as_json:
-        _print_json([{**_info_as_json(info), "items": items} for info, items in found])
+        print_json([{**info_as_json(info), "items": items} for info, items in found])
     elif not found:
         print(f"There is no collection in {context.obj.database} yet; `lookalike load DIR` makes the first.")
     else:
         rows = [[info.name, f"{items:,}", info.fingerprint.backbone, str(info.root or "-")] for info, items in found]
-        _print_table(["collection", "items", "backbone", "root"], rows, right={1})
+        print_table(["collection", "items", "backbone", "root"], rows, right={1})
 
 
 @app.command()
@@ -221,11 +224,7 @@ def info(context: typer.Context, collection: Collection, as_json: AsJson = False
     from pipelines import manage
 
     state = manage.info(collection, context.obj)
-    if as_json:
-        _print_json(_state_as_json(state))
-        return
-    for name, value in {**_state_as_json(state), "differences": _differences(state)}.items():
-        print(f"{name.replace('_', ' '):<19} {'-' if value is None else value}")
+    print_json(state_as_json(state)) if as_json else print_state(state)
 
 
 @app.command()
@@ -238,7 +237,7 @@ def export(
     from pipelines import manage
 
     path, rows = manage.export(collection, output, context.obj)
-    print(f"{_count(rows, 'row')} written to {path}")
+    print(f"{counted(rows, 'row')} written to {path}")
 
 
 @app.command()
@@ -250,7 +249,7 @@ def drop(
     """Remove a collection with its id map. The images themselves are not touched."""
     from pipelines import manage
 
-    items = _count(manage.count(collection, context.obj), "item")
+    items = counted(manage.count(collection, context.obj), "item")
     if not yes and not _confirmed(f"Remove the collection {collection!r} with its {items}?"):
         raise InvalidArgument(f"Nothing was removed; `lookalike drop {collection} --yes` does not ask.")
     manage.drop(collection, context.obj)
@@ -269,7 +268,7 @@ def delete(
 
     paths = [_expanded(path) for path in paths or ()]
     deleted = manage.delete(collection, paths, filter, context.obj)
-    print(f"{_count(deleted, 'item')} deleted from {collection}")
+    print(f"{counted(deleted, 'item')} deleted from {collection}")
 
 
 @app.command()
@@ -288,10 +287,10 @@ def demo(
     summary, result, note = pipeline.run(
         images and images.expanduser(), query and query.expanduser(), backbone, _expanded(weights), context.obj
     )
-    _print_summary(summary)
+    print_summary(summary)
     if note:
         print(f"NOTE: {note}")
-    _print_result(result)
+    print_result(result)
 
 
 def _expanded(path: str) -> str:
@@ -301,93 +300,3 @@ def _expanded(path: str) -> str:
 
 def _confirmed(question: str) -> bool:
     return sys.stdin.isatty() and typer.confirm(question)
-
-
-def _print_summary(summary: LoadSummary) -> None:
-    left = f", {summary.left:,} left" if summary.left else ""
-    print(
-        f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, "
-        f"{summary.failed:,} failed{left}; {summary.collection} holds {_count(summary.items, 'item')}"
-    )
-    if summary.vanished:
-        fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
-        print(f"gone since an earlier load: {_count(summary.vanished, 'file')}, whose items {fate}")
-    print(f"ids and paths: {summary.id_map}")
-    if summary.failures:
-        print(f"what failed and why: {summary.failures}")
-
-
-def _print_summary_as_json(summary: LoadSummary) -> None:
-    _print_json(asdict(summary))
-
-
-def _differences(state: CollectionState) -> str:
-    if state.differences is None:
-        return f"the id map is not as it was written; `lookalike export {state.info.name}` writes it anew"
-    if state.differences:
-        return f"{state.differences}; the next load mends the id map"
-    return "none between the id map and Milvus"
-
-
-def _print_result(result: QueryResult) -> None:
-    print(f"\nquery: {printable(result.query)}")
-    if not result.matches:
-        print("no match")
-        return
-    by_distance = result.matches[0].distance is not None
-    rows = [[str(match.rank), f"{match.score:.4f}", _shown(match)] for match in result.matches]
-    _print_table(["rank", "distance" if by_distance else "similarity", "path"], rows, right={0, 1})
-    if result.plot:
-        print(f"plot: {result.plot}")
-
-
-def _shown(match: Match) -> str:
-    return printable(match.path) + ("" if match.file.exists() else "  (the file is gone)")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _print_table(header: list[str], rows: list[list[str]], right: set[int]) -> None:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        cells = (
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join(cells).rstrip())
-
-
-def _result_as_json(result: QueryResult) -> dict[str, Any]:
-    matches = [{key: value for key, value in asdict(match).items() if value is not None} for match in result.matches]
-    return {"query": as_utf8(result.query), "matches": matches}
-
-
-def _state_as_json(state: CollectionState) -> dict[str, Any]:
-    return {
-        **_info_as_json(state.info),
-        "items": state.items,
-        "index": state.index,
-        "id_map": state.id_map,
-        "differences": None if state.differences is None else asdict(state.differences),
-    }
-
-
-def _info_as_json(info: CollectionInfo) -> dict[str, Any]:
-    fingerprint = info.fingerprint
-    return {
-        "collection": info.name,
-        "root": info.root,
-        "metric": info.metric,
-        "backbone": fingerprint.backbone,
-        "dimension": fingerprint.dimension,
-        "weights": fingerprint.weights,
-        "weights_digest": fingerprint.weights_digest,
-        "quantization_digest": fingerprint.quantization_digest or None,
-        "preprocessing": fingerprint.preprocessing,
-    }
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))

@@ -1,0 +1,111 @@
+"""What the command prints: tables for people, JSON for machines, both on standard output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from utilities.items import as_utf8, printable
+
+if TYPE_CHECKING:
+    from pipelines.load import LoadSummary
+    from pipelines.manage import CollectionState
+    from pipelines.query import QueryResult
+    from utilities.collection_info import CollectionInfo
+    from utilities.similar_images import Match
+
+
+def print_summary(summary: LoadSummary) -> None:
+    left = f", {summary.left:,} left" if summary.left else ""
+    print(
+        f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, "
+        f"{summary.failed:,} failed{left}; {summary.collection} holds {counted(summary.items, 'item')}"
+    )
+    if summary.vanished:
+        fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
+        print(f"gone since an earlier load: {counted(summary.vanished, 'file')}, whose items {fate}")
+    print(f"ids and paths: {summary.id_map}")
+    if summary.failures:
+        print(f"what failed and why: {summary.failures}")
+
+
+def print_summary_as_json(summary: LoadSummary) -> None:
+    print_json(asdict(summary))
+
+
+def print_state(state: CollectionState) -> None:
+    for name, value in {**state_as_json(state), "differences": _differences(state)}.items():
+        print(f"{name.replace('_', ' '):<19} {'-' if value is None else value}")
+
+
+def _differences(state: CollectionState) -> str:
+    if state.differences is None:
+        return f"the id map is not as it was written; `lookalike export {state.info.name}` writes it anew"
+    if state.differences:
+        return f"{state.differences}; the next load mends the id map"
+    return "none between the id map and Milvus"
+
+
+def print_result(result: QueryResult) -> None:
+    print(f"\nquery: {printable(result.query)}")
+    if not result.matches:
+        print("no match")
+        return
+    by_distance = result.matches[0].distance is not None
+    rows = [[str(match.rank), f"{match.score:.4f}", _shown(match)] for match in result.matches]
+    print_table(["rank", "distance" if by_distance else "similarity", "path"], rows, right={0, 1})
+    if result.plot:
+        print(f"plot: {result.plot}")
+
+
+def _shown(match: Match) -> str:
+    return printable(match.path) + ("" if match.file.exists() else "  (the file is gone)")
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def print_table(header: list[str], rows: list[list[str]], right: set[int]) -> None:
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+
+
+def result_as_json(result: QueryResult) -> dict[str, Any]:
+    matches = [{key: value for key, value in asdict(match).items() if value is not None} for match in result.matches]
+    return {"query": as_utf8(result.query), "matches": matches}
+
+
+def state_as_json(state: CollectionState) -> dict[str, Any]:
+    return {
+        **info_as_json(state.info),
+        "items": state.items,
+        "index": state.index,
+        "id_map": state.id_map,
+        "differences": None if state.differences is None else asdict(state.differences),
+    }
+
+
+def info_as_json(info: CollectionInfo) -> dict[str, Any]:
+    fingerprint = info.fingerprint
+    return {
+        "collection": info.name,
+        "root": info.root,
+        "metric": info.metric,
+        "backbone": fingerprint.backbone,
+        "dimension": fingerprint.dimension,
+        "weights": fingerprint.weights,
+        "weights_digest": fingerprint.weights_digest,
+        "quantization_digest": fingerprint.quantization_digest or None,
+        "preprocessing": fingerprint.preprocessing,
+    }
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False))
