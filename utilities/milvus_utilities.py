@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
@@ -18,7 +17,7 @@ from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.id_map import IdMap
 from utilities.image_files import describe_file
-from utilities.items import ITEM_FIELDS, Item
+from utilities.items import Item
 from utilities.locks import only_writer
 from utilities.milvus_client import DataType, MilvusClient
 from utilities.milvus_collections import describe_collection as describe_collection
@@ -32,7 +31,10 @@ from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
 from utilities.milvus_index import index_params, restore_index
-from utilities.milvus_search import loaded
+from utilities.milvus_reading import count_items as count_items
+from utilities.milvus_reading import read_items as read_items
+from utilities.milvus_reading import stored_embeddings as stored_embeddings
+from utilities.milvus_reading import stored_items as stored_items
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.patience import patiently
 from utilities.settings import Settings
@@ -269,49 +271,6 @@ def insert_items(
 def _row_bytes(item: Item) -> int:
     # Five numbers of eight bytes, the digest, and what the wire format adds to each field.
     return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 160
-
-
-def count_items(client: MilvusClient, name: str) -> int:
-    """How many items a collection holds, counted rather than estimated.
-
-    Raises:
-        DatabaseError: Milvus failed.
-    """
-    with loaded(client, name, "count"):
-        rows = client.query(
-            name, filter="", output_fields=["count(*)"], consistency_level="Strong", retry_times=RETRIES
-        )
-        return int(rows[0]["count(*)"])
-
-
-def stored_items(
-    client: MilvusClient, name: str, filter: str = "", fields: Sequence[str] = ITEM_FIELDS
-) -> Iterator[list[dict[str, Any]]]:
-    """Read a collection in pages of at most `PAGE_ROWS` rows, whatever its size.
-
-    Args:
-        client: from `connect`.
-        name: a collection.
-        filter: a Milvus expression; empty for everything.
-        fields: what to read of each item.
-
-    Raises:
-        InvalidArgument: an expression that Milvus cannot read.
-        DatabaseError: Milvus failed.
-    """
-    with loaded(client, name, "read", filter):
-        pages = client.query_iterator(
-            name, batch_size=PAGE_ROWS, filter=filter, output_fields=list(fields), consistency_level="Strong"
-        )
-        while page := pages.next():
-            yield page
-        pages.close()
-
-
-def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
-    """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
-    rows = [row for page in stored_items(client, name) for row in page]
-    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int], attempt: Attempt = _once) -> None:
