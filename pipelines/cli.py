@@ -15,6 +15,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from pipelines import cli_measure
+from pipelines.cli_measure import AsJson, Collection
 from pipelines.printing import (
     counted,
     info_as_json,
@@ -41,10 +43,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 BACKBONE = "The network: a name of keras.applications in lower case."
 WEIGHTS = "imagenet (downloaded once), random (untrained), or a .h5 or .keras file."
+
+
+app.add_typer(cli_measure.app)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from utilities.items import as_utf8, printable
 
 if TYPE_CHECKING:
+    from pipelines.evaluate import Evaluation
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
     from pipelines.query import QueryResult
@@ -61,6 +62,54 @@ def print_result(result: QueryResult) -> None:
 
 def _shown(match: Match) -> str:
     return printable(match.path) + ("" if match.file.exists() else "  (the file is gone)")
+
+
+#: Rows of each table of what went worst.
+_WORST = 5
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    left_out = evaluation.not_searched_with
+    print(
+        f"{evaluation.collection}: {counted(evaluation.items, 'item')} of {counted(evaluation.labels, 'label')}, "
+        f"{evaluation.queries:,} searched with"
+        + (f"; {left_out:,} share their label with no other" if left_out else "")
+    )
+    print()
+    figures = [
+        [name, f"{each.mean:.4f}", f"{each.low:.4f} to {each.high:.4f}"] for name, each in evaluation.figures.items()
+    ]
+    print_table(["metric", "mean", "95 % interval"], figures, right={1})
+    print("\nlabels that are found worst")
+    worst = evaluation.worst.head(_WORST)
+    rows = zip(worst["label"], worst["queries"], worst["mean"], strict=True)
+    print_table(
+        ["label", "queries", "precision@20"], [[label, f"{n:,}", f"{mean:.4f}"] for label, n, mean in rows], {1, 2}
+    )
+    if evaluation.confusions.empty:
+        print("\nno label is taken for another")
+    else:
+        print("\nlabels that are taken for others most")
+        taken = evaluation.confusions.head(_WORST)
+        shares = zip(taken["label"], taken["found"], taken["share"], strict=True)
+        print_table(
+            ["label", "found in its place", "of its neighbours"],
+            [[label, found, f"{share:.1%}"] for label, found, share in shares],
+            {2},
+        )
+    print(f"\nthe worst queries: {evaluation.picture}")
+
+
+def print_evaluation_as_json(evaluation: Evaluation) -> None:
+    numbers: dict[str, float] = {
+        "items": evaluation.items,
+        "labels": evaluation.labels,
+        "queries": evaluation.queries,
+        "not_searched_with": evaluation.not_searched_with,
+    }
+    for name, each in evaluation.figures.items():
+        numbers |= {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
+    print_json(numbers)
 
 
 def counted(number: int, thing: str) -> str:

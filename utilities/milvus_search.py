@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -40,6 +40,7 @@ def nearest_neighbours(
     embeddings: NDArray[np.floating[Any]],
     top_k: int = 20,
     filter: str = "",
+    fields: Sequence[str] = ITEM_FIELDS,
 ) -> list[list[dict[str, Any]]]:
     """The nearest items of each of several vectors.
 
@@ -49,9 +50,10 @@ def nearest_neighbours(
         embeddings: (n, dimension); n may be any number, they are sent in messages of at most `MESSAGE_BYTES`.
         top_k: matches for each, 1 to `MAX_TOP_K`.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
+        fields: what to read of each match, beside its id; where many are asked for, most of the time goes there.
 
     Returns:
-        n lists, nearest first, each of at most `top_k` dictionaries: the fields of `Item`, and `score`, which is the
+        n lists, nearest first, each of at most `top_k` dictionaries: these fields, `id`, and `score`, which is the
         cosine or inner product, or for L2 the Euclidean distance.
 
     Raises:
@@ -74,7 +76,7 @@ def nearest_neighbours(
     if not is_embedded(client):
         # While one answer is read the server works on the next; Milvus Lite has a cost of its own for each message.
         step, ahead = min(step, QUERIES_TOGETHER), 2
-    search = partial(_search, client, info, top_k, filter)
+    search = partial(_search, client, info, top_k, filter, list(fields))
     messages = [embeddings[start : start + step] for start in range(0, len(embeddings), step)]
     with loaded(client, info.name, "search", filter):
         if len(messages) == 1:
@@ -84,7 +86,12 @@ def nearest_neighbours(
 
 
 def _search(
-    client: MilvusClient, info: CollectionInfo, top_k: int, filter: str, embeddings: NDArray[np.float32]
+    client: MilvusClient,
+    info: CollectionInfo,
+    top_k: int,
+    filter: str,
+    fields: list[str],
+    embeddings: NDArray[np.float32],
 ) -> list[list[dict[str, Any]]]:
     """One message, and another where an index that does not look everywhere has found too few."""
 
@@ -101,7 +108,7 @@ def _search(
             anns_field=info.vector_field,
             limit=top_k,
             filter=filter,
-            output_fields=list(ITEM_FIELDS),
+            output_fields=fields,
             search_params=parameters,
         )
         return [[row(hit) for hit in hits] for hits in answer]

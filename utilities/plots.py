@@ -83,22 +83,57 @@ def image_grid(
     axes.text(0, bottom - 0.19, note, color=_ACCENT, fontweight="bold", **below)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
-        axes = figure.add_subplot(grid[row, column + 2], anchor="N")
-        try:
-            _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), _PALE, 0.8)
-        except ImageError:
-            _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), _PALE, 0.8)
-            axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
-        axes.set_title(tile.title, fontsize=8.5, fontweight="bold", pad=12, loc="left")
-        axes.text(
-            *(0, 1.03, _shorten(tile.subtitle, 25)),
-            transform=axes.transAxes,
-            va="bottom",
-            fontsize=6.5,
-            color=_GREY,
-            parse_math=False,
-        )
+        _draw_tile(figure.add_subplot(grid[row, column + 2], anchor="N"), tile, settings)
     return figure
+
+
+def neighbour_rows(
+    rows: Sequence[tuple[Tile, Sequence[Tile]]], *, heading: str, settings: Settings | None = None
+) -> Figure:
+    """Queries in the first column, and what each of them found to the right of it.
+
+    Args:
+        rows: each query and its neighbours, at least one row.
+        heading: a sentence above them that says what to see.
+        settings: limits; from the environment by default.
+    """
+    columns = 1 + max(len(tiles) for _, tiles in rows)
+    height_of_row, top = _TILE_INCHES + _CAPTION_INCHES, 0.35
+    width, height = (columns + 0.2) * _TILE_INCHES, len(rows) * height_of_row + top
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+    figure.text(0.12 / width, 1 - 0.12 / height, heading, va="top", fontsize=10, fontweight="bold", parse_math=False)
+    grid = figure.add_gridspec(
+        *(len(rows), columns),
+        left=0.12 / width,
+        right=1 - 0.12 / width,
+        top=1 - (_CAPTION_INCHES + top) / height,
+        bottom=0.06 / height,
+        wspace=0.1,
+        hspace=_CAPTION_INCHES / _TILE_INCHES,
+    )
+    for row, (query, tiles) in enumerate(rows):
+        for column, tile in enumerate([query, *tiles]):
+            _draw_tile(figure.add_subplot(grid[row, column], anchor="N"), tile, settings, is_query=column == 0)
+    return figure
+
+
+def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: bool = False) -> None:
+    frame, line = (_ACCENT, 2.5) if is_query else (_PALE, 0.8)
+    try:
+        _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), frame, line)
+    except ImageError:
+        _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), frame, line)
+        axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
+    title = _shorten(tile.title, 20)
+    axes.set_title(title, fontsize=8.5, fontweight="bold", pad=12, loc="left", parse_math=False)
+    axes.text(
+        *(0, 1.03, _shorten(tile.subtitle, 25)),
+        transform=axes.transAxes,
+        va="bottom",
+        fontsize=6.5,
+        color=_GREY,
+        parse_math=False,
+    )
 
 
 def _draw(axes: Axes, image: Image.Image, frame: str, line: float) -> float:

@@ -1,0 +1,54 @@
+"""The verbs of `lookalike` that look at what was embedded and measure it: parsed here, run by their pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipelines.printing import print_evaluation, print_evaluation_as_json
+from utilities.errors import InvalidArgument
+
+app = typer.Typer()
+
+Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+LabelsFile = Annotated[
+    Optional[Path],
+    typer.Option("--labels", help="A CSV with the columns path and label. [default: a file's folder is its label]"),
+]
+Out = Annotated[
+    Optional[Path], typer.Option(help="Directory for pictures. [default: lookalike-reports/ and the collection's name]")
+]
+
+
+def _out(out: Path | None, name: str) -> Path:
+    if out is None:
+        return Path("lookalike-reports") / name
+    if out.exists() and not out.is_dir():
+        raise InvalidArgument(f"--out {str(out)!r} is a file; give a directory.")
+    return out.expanduser()
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    collection: Collection,
+    labels: LabelsFile = None,
+    queries: Annotated[
+        Optional[int], typer.Option(min=1, help="Search with so many items, drawn at random. [default: all]")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Rank everything for each query, without Milvus: the full mAP.")
+    ] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how good a collection's answers are: each item is searched for among the others."""
+    from pipelines import evaluate as pipeline
+
+    evaluation = pipeline.run(
+        collection, labels=labels, queries=queries, exact=exact, out=_out(out, collection), settings=context.obj
+    )
+    print_evaluation_as_json(evaluation) if as_json else print_evaluation(evaluation)

@@ -1,0 +1,136 @@
+"""Evaluate: how good the answers of a collection are, by its own labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utilities.collection_info import CollectionInfo
+from utilities.errors import InvalidArgument
+from utilities.evaluation import (
+    TOP_K,
+    Rankings,
+    choose_queries,
+    confusions,
+    exact_map,
+    leave_one_out,
+    read_embeddings,
+    score,
+    worst_labels,
+)
+from utilities.labels import Labels, labels_of
+from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.retrieval_metrics import Estimate, bootstrap
+from utilities.settings import Settings
+
+#: Queries of the picture, and neighbours of each.
+WORST_QUERIES, NEIGHBOURS_SHOWN = 8, 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured."""
+
+    collection: str
+    items: int
+    #: How many labels there are, and how many items have none, or one that no other item has: these are no queries.
+    labels: int
+    not_searched_with: int
+    queries: int
+    #: By metric: `precision@20`, `recall@20`, `map@20`, `accuracy@5` and so on; `map` if it was asked for.
+    figures: dict[str, Estimate]
+    #: Columns `label`, `queries`, `mean`: precision@20, the lowest first.
+    worst: pd.DataFrame
+    #: Columns `label`, `found`, `share`: the commonest first.
+    confusions: pd.DataFrame
+    #: The queries whose neighbours are the least right.
+    picture: Path
+
+
+def run(
+    collection: str,
+    *,
+    labels: Path | None = None,
+    queries: int | None = None,
+    exact: bool = False,
+    out: Path,
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Search a collection with each of its own items, and count what has the same label.
+
+    Args:
+        collection: its name.
+        labels: a CSV with the columns `path` and `label`; by default the folder that holds a file is its label.
+        queries: at most so many items to search with, drawn at random; by default all of them.
+        exact: whether to rank everything for each query, without Milvus, which gives the full mAP.
+        out: directory for the picture of the worst queries.
+        settings: limits and places; from the environment by default.
+        progress: whether to draw progress bars on standard error.
+
+    Raises:
+        CollectionNotFound: no such collection.
+        InvalidArgument: a CSV that cannot be used, or no two items with one label.
+        DatabaseError: Milvus failed.
+    """
+    settings = settings or Settings.load()
+    client = connect(settings=settings, must_exist=True)
+    info = describe_collection(client, collection)
+    items = read_items(client, collection)
+    ids = items["id"].to_numpy(np.int64)
+    truth = labels_of(items, labels)
+    chosen = choose_queries(truth, queries)
+    if not len(chosen):
+        raise InvalidArgument(
+            f"No two of the {len(items):,} items of {collection!r} have one label, so that there is nothing to find; "
+            "give a CSV with --labels."
+        )
+    rankings = leave_one_out(client, info, ids, chosen, progress=progress)
+    values = score(rankings, truth)
+    if exact:
+        values["map"] = exact_map(read_embeddings(client, info, ids), truth, chosen, progress=progress)
+    precision = values[f"precision@{TOP_K}"]
+    picture = out / "worst_queries.png"
+    _draw_worst(picture, info, items, truth, rankings, precision, settings)
+    return Evaluation(
+        collection=collection,
+        items=len(items),
+        labels=len(truth.names),
+        not_searched_with=int((truth.others() == 0).sum()),
+        queries=len(chosen),
+        figures={name: bootstrap(each) for name, each in values.items()},
+        worst=worst_labels(precision, chosen, truth),
+        confusions=confusions(rankings, truth),
+        picture=picture,
+    )
+
+
+def _draw_worst(
+    file: Path,
+    info: CollectionInfo,
+    items: pd.DataFrame,
+    labels: Labels,
+    rankings: Rankings,
+    precision: np.ndarray[tuple[int], np.dtype[np.float64]],
+    settings: Settings,
+) -> None:
+    from utilities.plots import Tile, neighbour_rows
+
+    paths = items["path"].tolist()
+
+    def tile(item: int, sign: str) -> Tile:
+        label = labels.names[labels.codes[item]] if labels.codes[item] >= 0 else "no label"
+        return Tile((info.root or Path()) / paths[item], sign + label, Path(paths[item]).name)
+
+    rows = []
+    for query in np.argsort(precision, kind="stable")[:WORST_QUERIES]:
+        own = rankings.queries[query]
+        found = [each for each in rankings.neighbours[query, :NEIGHBOURS_SHOWN] if each >= 0]
+        signs = ["✓ " if labels.codes[each] == labels.codes[own] else "✗ " for each in found]
+        rows.append((tile(own, ""), [tile(each, sign) for each, sign in zip(found, signs, strict=True)]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    heading = f"{info.name}: the queries with the fewest right among {TOP_K}, and their first neighbours"
+    neighbour_rows(rows, heading=heading, settings=settings).savefig(file)

@@ -1,0 +1,202 @@
+"""How good a collection's answers are: each item is searched for among the others, with its label as the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from utilities.collection_info import CollectionInfo
+from utilities.labels import Labels
+from utilities.milvus_utilities import nearest_neighbours, stored_embeddings
+from utilities.retrieval_metrics import (
+    average_precision,
+    exact_average_precision,
+    nearest_label,
+    precision_at_k,
+    recall_at_k,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+#: Places at which precision, recall and accuracy are measured; the last is also that of mAP@k.
+PLACES = (1, 5, 10, 20)
+TOP_K = PLACES[-1]
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """What n queries, which are items themselves, found among all other items."""
+
+    #: (n,) numbers of the items that were searched with.
+    queries: NDArray[np.int64]
+    #: (n, k) numbers of the items that were found, the nearest first; -1 where there was no k-th.
+    neighbours: NDArray[np.int64]
+
+
+def choose_queries(labels: Labels, count: int | None = None) -> NDArray[np.int64]:
+    """Numbers of the items that can be searched with: those that share their label with another.
+
+    Args:
+        labels: of all items.
+        count: at most so many, drawn at random, the same at every call; None for all.
+
+    Returns:
+        (n,) sorted.
+    """
+    possible = np.flatnonzero(labels.others() > 0)
+    if count is None or count >= len(possible):
+        return possible
+    return np.sort(np.random.default_rng(0).choice(possible, count, replace=False))
+
+
+def leave_one_out(
+    client: MilvusClient,
+    info: CollectionInfo,
+    ids: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    k: int = TOP_K,
+    *,
+    progress: bool = True,
+) -> Rankings:
+    """Search a collection, through Milvus, with the vectors of its own items; each is left out of its own answer.
+
+    The vectors are read back as a stream: nothing is embedded again, and memory holds the answers alone.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        ids: (n,) of its items.
+        queries: (m,) numbers of those to search with, as positions in `ids`.
+        k: neighbours of each.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        Rankings of the queries, in their order.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    number = {int(each): row for row, each in enumerate(ids)}
+    place = {int(ids[query]): row for row, query in enumerate(queries)}
+    neighbours = np.full((len(queries), k), -1, np.int64)
+    with tqdm(total=len(queries), unit="query", desc=info.name, disable=not progress) as bar:
+        for page_ids, vectors in stored_embeddings(client, info):
+            wanted = [row for row, each in enumerate(page_ids.tolist()) if each in place]
+            # One more than is asked for, since an item's nearest neighbour is itself.
+            answers = nearest_neighbours(client, info, vectors[wanted], k + 1, fields=["id"]) if wanted else []
+            for own, answer in zip(page_ids[wanted].tolist(), answers, strict=True):
+                found = [number[row["id"]] for row in answer if row["id"] != own and row["id"] in number][:k]
+                neighbours[place[own], : len(found)] = found
+            bar.update(len(wanted))
+    return Rankings(queries, neighbours)
+
+
+def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
+    """What each query's ranking is worth, where everything with the query's label is relevant.
+
+    Args:
+        rankings: of n queries, each of which shares its label with another item.
+        labels: of all items.
+
+    Returns:
+        Of each metric, (n,): `precision@k`, `recall@k` and `accuracy@k` at `PLACES`, and `map@20`, which is each
+        query's average precision. `accuracy@k` is 1 where the k nearest neighbours vote for the query's label.
+    """
+    own = labels.codes[rankings.queries]
+    found = np.where(rankings.neighbours >= 0, labels.codes[rankings.neighbours], -1)  # (n, k)
+    relevant = found == own[:, None]
+    totals = labels.others()[rankings.queries]
+    values = {f"precision@{k}": precision_at_k(relevant, k) for k in PLACES}
+    values |= {f"recall@{k}": recall_at_k(relevant, totals, k) for k in PLACES}
+    values[f"map@{TOP_K}"] = average_precision(relevant, totals, TOP_K)
+    return values | {f"accuracy@{k}": (nearest_label(found, k) == own).astype(float) for k in PLACES}
+
+
+def exact_map(
+    embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
+) -> NDArray[np.float64]:
+    """The average precision of whole rankings, every vector compared with every other.
+
+    Args:
+        embeddings: (n, dimension) of all items, rows of length 1.
+        labels: of all items.
+        queries: (m,) numbers of the items to search with.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        (m,) from 0 to 1.
+    """
+    values = []
+    with tqdm(total=len(queries), unit="query", desc="exact search", disable=not progress) as bar:
+        for block in exact_average_precision(embeddings, labels.codes, queries):
+            values.append(block)
+            bar.update(len(block))
+    return np.concatenate(values)
+
+
+def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """All vectors of some items, in their order, in memory.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        ids: (n,) of its items.
+
+    Returns:
+        (n, dimension) float32.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    place = {int(each): row for row, each in enumerate(ids)}
+    embeddings = np.zeros((len(ids), info.fingerprint.dimension), np.float32)
+    for page_ids, vectors in stored_embeddings(client, info):
+        wanted = [row for row, each in enumerate(page_ids.tolist()) if each in place]
+        embeddings[[place[each] for each in page_ids[wanted].tolist()]] = vectors[wanted]
+    return embeddings
+
+
+def worst_labels(values: NDArray[np.float64], queries: NDArray[np.int64], labels: Labels) -> pd.DataFrame:
+    """The mean of a metric for each label, the lowest first.
+
+    Args:
+        values: (n,) of each query.
+        queries: (n,) numbers of the items that were searched with.
+        labels: of all items.
+
+    Returns:
+        Columns `label`, `queries` (how many), `mean`.
+    """
+    table = pd.DataFrame({"label": labels.codes[queries], "mean": values})
+    means = table.groupby("label")["mean"].agg(["size", "mean"]).reset_index().rename(columns={"size": "queries"})
+    means["label"] = [labels.names[code] for code in means["label"]]
+    return means.sort_values(["mean", "label"], ignore_index=True)
+
+
+def confusions(rankings: Rankings, labels: Labels) -> pd.DataFrame:
+    """Which labels are taken for which, the commonest first.
+
+    Args:
+        rankings: of n queries.
+        labels: of all items.
+
+    Returns:
+        Columns `label`, `found` (another label) and `share`: the part of the label's neighbours that have the other.
+    """
+    own = np.repeat(labels.codes[rankings.queries], rankings.neighbours.shape[1])
+    found = np.where(rankings.neighbours >= 0, labels.codes[rankings.neighbours], -1).ravel()
+    pairs = pd.DataFrame({"label": own, "found": found})
+    totals = pairs.groupby("label").size()
+    wrong = pairs[(pairs["found"] >= 0) & (pairs["found"] != pairs["label"])]
+    counts = wrong.groupby(["label", "found"]).size().rename("count").reset_index()
+    counts["share"] = counts["count"] / counts["label"].map(totals)
+    counts = counts.sort_values(["share", "label", "found"], ascending=[False, True, True], ignore_index=True)
+    for column in ("label", "found"):
+        counts[column] = [labels.names[code] for code in counts[column]]
+    return counts[["label", "found", "share"]]

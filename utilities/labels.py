@@ -1,0 +1,88 @@
+"""What an image shows, as far as someone has said so: the folder that it lies in, or a CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from utilities.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Columns of a CSV of labels; others are passed over.
+COLUMNS = ("path", "label")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label for each of n items, as a number."""
+
+    #: (n,) positions in `names`; -1 for an item without a label.
+    codes: NDArray[np.int64]
+    #: Sorted, each once.
+    names: list[str]
+
+    @classmethod
+    def of(cls, labels: Sequence[str | None]) -> Labels:
+        """Number the labels of n items; None for an item without one."""
+        codes, names = pd.factorize(np.array(labels, dtype=object), sort=True)
+        return cls(np.asarray(codes, np.int64), [str(name) for name in names])
+
+    def others(self) -> NDArray[np.int64]:
+        """(n,) how many other items have an item's label; 0 for an item without one."""
+        counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+        return np.where(self.codes >= 0, np.append(counts, 1)[self.codes] - 1, 0)
+
+
+def read_labels(file: Path) -> dict[str, str]:
+    """Labels by path, from a CSV with a header that names the columns `path` and `label`.
+
+    Args:
+        file: UTF-8; paths as the id map has them, relative to the collection's root.
+
+    Raises:
+        InvalidArgument: no such file, no CSV, a column is missing, or a path has two labels; the message says which.
+    """
+    if not file.is_file():
+        raise InvalidArgument(f"There is no file of labels {str(file)!r}.")
+    try:
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas's own errors, and those of decoding, are ValueErrors
+        raise InvalidArgument(f"{str(file)!r} cannot be read as a CSV: {str(error).strip().rstrip('.')}.") from error
+    missing = [column for column in COLUMNS if column not in rows.columns]
+    if missing:
+        raise InvalidArgument(
+            f"{str(file)!r} has no column {' and no column '.join(missing)}; its first line must be a header that "
+            "names path and label."
+        )
+    different = rows.drop_duplicates(list(COLUMNS))
+    twice = different["path"][different["path"].duplicated()]
+    if len(twice):
+        raise InvalidArgument(f"{str(file)!r} gives {twice.iloc[0]!r} more than one label; each path has one.")
+    return dict(zip(rows["path"], rows["label"], strict=True))
+
+
+def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
+    """The labels of items.
+
+    Args:
+        items: n rows with the columns `path` and `label`.
+        file: as for `read_labels`; None to take the folder that holds each file.
+
+    Raises:
+        InvalidArgument: as `read_labels` does; or the file names none of the items.
+    """
+    if file is None:
+        return Labels.of(items["label"].tolist())
+    known = read_labels(file)
+    found = Labels.of([known.get(path) or None for path in items["path"]])
+    if not found.names:
+        example = f", such as {items['path'].iloc[0]!r}" if len(items) else ""
+        raise InvalidArgument(f"{str(file)!r} names none of the {len(items):,} items by its path{example}.")
+    return found

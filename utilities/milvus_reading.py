@@ -1,0 +1,91 @@
+"""Read a collection: how many items it holds, what they are, and their vectors, in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from utilities.collection_info import CollectionInfo
+from utilities.items import ITEM_FIELDS
+from utilities.milvus_client import MilvusClient
+from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES
+from utilities.milvus_search import loaded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def count_items(client: MilvusClient, name: str) -> int:
+    """How many items a collection holds, counted rather than estimated.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with loaded(client, name, "count"):
+        rows = client.query(
+            name, filter="", output_fields=["count(*)"], consistency_level="Strong", retry_times=RETRIES
+        )
+        return int(rows[0]["count(*)"])
+
+
+def stored_items(
+    client: MilvusClient,
+    name: str,
+    filter: str = "",
+    fields: Sequence[str] = ITEM_FIELDS,
+    page_rows: int = PAGE_ROWS,
+) -> Iterator[list[dict[str, Any]]]:
+    """Read a collection in pages, whatever its size.
+
+    Args:
+        client: from `connect`.
+        name: a collection.
+        filter: a Milvus expression; empty for everything.
+        fields: what to read of each item.
+        page_rows: the most rows of a page, at most `PAGE_ROWS`.
+
+    Raises:
+        InvalidArgument: an expression that Milvus cannot read.
+        DatabaseError: Milvus failed.
+    """
+    with loaded(client, name, "read", filter):
+        pages = client.query_iterator(
+            name, batch_size=page_rows, filter=filter, output_fields=list(fields), consistency_level="Strong"
+        )
+        while page := pages.next():
+            yield page
+        pages.close()
+
+
+def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
+    """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
+    rows = [row for page in stored_items(client, name) for row in page]
+    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
+
+
+def stored_embeddings(
+    client: MilvusClient, info: CollectionInfo, filter: str = ""
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Read a collection's vectors in pages of at most `MESSAGE_BYTES`, whatever its size.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        filter: a Milvus expression; empty for everything.
+
+    Yields:
+        Ids, (n,) int64, and their vectors, (n, dimension) float32.
+
+    Raises:
+        InvalidArgument: an expression that Milvus cannot read.
+        DatabaseError: Milvus failed.
+    """
+    rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.fingerprint.dimension)))
+    for page in stored_items(client, info.name, filter, ["id", info.vector_field], rows):
+        yield (
+            np.array([row["id"] for row in page], np.int64),
+            np.array([row[info.vector_field] for row in page], np.float32),
+        )
