@@ -125,6 +125,15 @@ def load(
             "the fastest that keeps its vectors."
         ),
     ] = "auto",
+    pca: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Project the vectors to so many dimensions, by PCA fitted on this tree by its first load. "
+            "[default: the collection's, else the network's own]",
+        ),
+    ] = None,
+    whiten: Annotated[bool, typer.Option("--whiten", help="With --pca, make all dimensions vary alike.")] = False,
     index: Annotated[
         Optional[str],
         typer.Option(
@@ -154,6 +163,8 @@ def load(
             metric=metric,
             runtime=runtime,
             precision=precision,
+            pca=pca,
+            whiten=whiten,
             index=index,
             prune=prune,
             verify=verify,

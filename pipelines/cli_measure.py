@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.printing import print_evaluation, print_evaluation_as_json
+from pipelines.printing import print_evaluation, print_evaluation_as_json, print_reduction, print_reduction_as_json
 from utilities.errors import InvalidArgument
 
 app = typer.Typer()
@@ -52,3 +52,36 @@ def evaluate(
         collection, labels=labels, queries=queries, exact=exact, out=_out(out, collection), settings=context.obj
     )
     print_evaluation_as_json(evaluation) if as_json else print_evaluation(evaluation)
+
+
+@app.command()
+def reduce(
+    context: typer.Context,
+    collection: Collection,
+    into: Annotated[
+        Optional[str], typer.Option(help="Make this collection of the same items, with fewer dimensions.")
+    ] = None,
+    pca: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="How many it has. [default: the fewest that keep 99 % of the full quality]"),
+    ] = None,
+    whiten: Annotated[bool, typer.Option("--whiten", help="Make all dimensions vary alike.")] = False,
+    labels: LabelsFile = None,
+    sample: Annotated[int, typer.Option(min=100, help="Fit to, and search with, at most so many items.")] = 5_000,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many dimensions a collection needs, by PCA; with --into, copy it with so many, embedding nothing."""
+    from pipelines import reduce as pipeline
+
+    reduction = pipeline.run(
+        collection,
+        into=into,
+        pca=pca,
+        whiten=whiten,
+        labels=labels,
+        sample=sample,
+        out=_out(out, collection),
+        settings=context.obj,
+    )
+    print_reduction_as_json(reduction) if as_json else print_reduction(reduction)

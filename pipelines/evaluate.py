@@ -15,7 +15,7 @@ from utilities.evaluation import (
     Rankings,
     choose_queries,
     confusions,
-    exact_map,
+    exact_score,
     leave_one_out,
     read_embeddings,
     score,
@@ -91,7 +91,7 @@ def run(
     rankings = leave_one_out(client, info, ids, chosen, progress=progress)
     values = score(rankings, truth)
     if exact:
-        values["map"] = exact_map(read_embeddings(client, info, ids), truth, chosen, progress=progress)
+        values["map"] = exact_score(read_embeddings(client, info, ids), truth, chosen, progress=progress)["map"]
     precision = values[f"precision@{TOP_K}"]
     picture = out / "worst_queries.png"
     _draw_worst(picture, info, items, truth, rankings, precision, settings)

@@ -100,6 +100,8 @@ def run(
     metric: str | None = None,
     runtime: str = "auto",
     precision: str = "auto",
+    pca: int | None = None,
+    whiten: bool = False,
     index: str | None = None,
     prune: bool = False,
     verify: bool = False,
@@ -123,6 +125,9 @@ def run(
         runtime: one of `utilities.embedder.RUNTIMES`.
         precision: one of `utilities.embedder.PRECISIONS`; int8 is calibrated on a sample of the tree by the
             collection's first load.
+        pca: dimensions that the vectors are projected to, by PCA fitted on a sample of the tree by the collection's
+            first load; by default the collection's own, else the network's.
+        whiten: with `pca`, whether all of them are made to vary alike.
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, else `"auto"`,
             which is chosen by the number of items and the database.
         prune: remove the items whose files are gone.
@@ -148,6 +153,8 @@ def run(
     check_index(index or "auto")
     check_metric(metric or "COSINE")
     check_runtime(runtime, precision)
+    if whiten and not pca:
+        raise InvalidArgument("--whiten says something of --pca; give that, too.")
     unlisted: list[OSError] = []
     paths = find_images(directory, extension, on_error=unlisted.append)
     with only_writer(settings, name):
@@ -155,7 +162,7 @@ def run(
         if moved:
             _move(client, describe_collection(client, name), directory)
         existing = find_collection(client, name)
-        wanted = Wanted(backbone, weights, runtime, precision)
+        wanted = Wanted(backbone, weights, runtime, precision, pca, whiten)
         if existing:
             metric = (metric or existing.metric).upper()
             existing.refuse_unless_same(replace(existing, root=directory.resolve(), metric=metric))

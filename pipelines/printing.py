@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
     from pipelines.query import QueryResult
+    from pipelines.reduce import Reduction, Worth
     from utilities.collection_info import CollectionInfo
     from utilities.similar_images import Match
 
@@ -112,6 +113,33 @@ def print_evaluation_as_json(evaluation: Evaluation) -> None:
     print_json(numbers)
 
 
+def print_reduction(reduction: Reduction) -> None:
+    def row(worth: Worth, name: str) -> list[str]:
+        quality = [worth.precision, worth.map] if worth.precision is not None else []
+        figures = [f"{100 * worth.variance:.1f}", *(f"{each:.4f}" for each in (*quality, worth.overlap))]
+        return [name, *figures, "enough" if name == str(reduction.enough) else ""]
+
+    print(f"{reduction.collection}: PCA fitted to {counted(reduction.sample, 'vector')}")
+    quality = ["precision@20", "mAP"] if reduction.full.precision is not None else []
+    rows = [row(each, f"{each.dimension}") for each in reduction.reduced]
+    rows.append(row(reduction.full, f"all {reduction.full.dimension}"))
+    print_table(["dimensions", "variance %", *quality, "nearest 20 kept", ""], rows, right=set(range(5)))
+    if reduction.enough is None:
+        print("no number that was tried keeps 99 % of the full quality")
+    else:
+        print(f"{reduction.enough:,} dimensions keep 99 % of the full quality, or more")
+    if reduction.best is not None:
+        print(f"{reduction.best:,} dimensions have the highest mAP")
+    print(f"chart: {reduction.chart}")
+    if reduction.into:
+        name, items = reduction.into
+        print(f"{name} holds {counted(items, 'item')}")
+
+
+def print_reduction_as_json(reduction: Reduction) -> None:
+    print_json(asdict(reduction))
+
+
 def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
@@ -151,6 +179,7 @@ def info_as_json(info: CollectionInfo) -> dict[str, Any]:
         "dimension": fingerprint.dimension,
         "weights": fingerprint.weights,
         "weights_digest": fingerprint.weights_digest,
+        "pca_digest": fingerprint.pca_digest or None,
         "quantization_digest": fingerprint.quantization_digest or None,
         "preprocessing": fingerprint.preprocessing,
     }

@@ -107,11 +107,11 @@ def test_a_quantised_network_is_close_to_its_own_and_is_another_embedder(
     (embedder.network.directory / "network.bin").unlink()
     (embedder.network.directory / "network.bin").write_bytes(b"")
     openvino_runtime._compile_once.cache_clear()
-    with pytest.raises(WeightsUnavailable, match="which was quantised for a collection, cannot be read"):
+    with pytest.raises(WeightsUnavailable, match="which was fitted to a collection, cannot be read"):
         embedder_of(embedder.fingerprint, settings)
     assert embedder.network.directory.exists()  # Nobody could make it again.
     embedder.network.remove()
-    with pytest.raises(WeightsUnavailable, match="was quantised where it was loaded; copy mobilenetv2-1280-"):
+    with pytest.raises(WeightsUnavailable, match="was fitted to images where it was loaded; copy mobilenetv2-1280-"):
         embedder_of(embedder.fingerprint, settings)
 
 

@@ -25,6 +25,8 @@ from utilities.quiet import silent_standard_error
 if TYPE_CHECKING:
     import keras
 
+    from utilities.reduction import Projection
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -103,7 +105,11 @@ def weights_origin(weights: str | os.PathLike[str]) -> str:
 
 
 def build_network(
-    name: str, weights: str | os.PathLike[str] = "imagenet", *, mixed_bfloat16: bool = False
+    name: str,
+    weights: str | os.PathLike[str] = "imagenet",
+    *,
+    projection: Projection | None = None,
+    mixed_bfloat16: bool = False,
 ) -> tuple[keras.Model, str]:
     """Build a backbone with its preprocessing and its normalisation around it.
 
@@ -111,11 +117,12 @@ def build_network(
         name: a key of `BACKBONES`.
         weights: `"imagenet"` (downloaded once by Keras, checked against its hash, kept in `~/.keras/models`),
             `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file.
+        projection: to fewer dimensions, at the end.
         mixed_bfloat16: whether the backbone computes in bfloat16; its variables, and what is around it, never do.
 
     Returns:
-        The model, which maps (n, size, size, 3) uint8 RGB to (n, dimension) float32 of length 1, and the hexadecimal
-        BLAKE2b of the backbone's weight arrays.
+        The model, which maps (n, size, size, 3) uint8 RGB to (n, dimension) float32 of length 1, where the dimension is
+        the backbone's or the projection's, and the hexadecimal BLAKE2b of the backbone's weight arrays.
 
     Raises:
         InvalidArgument: an unknown backbone, or a weights file that does not exist.
@@ -136,6 +143,9 @@ def build_network(
     embedding = keras.layers.UnitNormalization(name="embedding", dtype="float32")(
         features / keras.ops.maximum(peaks, 1e-30)
     )
+    if projection:
+        projected = keras.ops.matmul(embedding - projection.mean, projection.axes.T)  # (n, reduced)
+        embedding = keras.layers.UnitNormalization(name="projected", dtype="float32")(projected)
     return keras.Model(pixels, embedding, name=name), _digest(headless)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from utilities.backbones import DEFAULT_BACKBONE
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
-from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights
+from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
 from utilities.keras_runtime import KerasEmbedder, gpu_is_present
 from utilities.openvino_runtime import OpenVINOEmbedder
@@ -21,6 +21,8 @@ from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from utilities.reduction import Projection
 
 logger = logging.getLogger(__name__)
 
@@ -144,37 +146,69 @@ def embedder_of(
     """
     settings = settings or Settings.load()
     check_runtime(runtime, precision)
-    quantized = bool(fingerprint.quantization_digest)
     weights = fingerprint.weights
     gone = weights not in ("imagenet", "random") and not Path(weights).is_file()
-    if quantized or (gone and runtime == "auto"):
+    if fingerprint.quantization_digest or (gone and runtime == "auto"):
         runtime = "openvino"
-    if _chosen(runtime) == "openvino":
-        network = find_by_fingerprint(fingerprint, settings)
+    runtime = _chosen(runtime)
+    network = find_by_fingerprint(fingerprint, settings)
+    if runtime == "openvino":
         exported = _open(network, fingerprint, precision) if network else None
         if exported:
             if weights == "random":
                 _note_untrained()
             return exported
-    if quantized:
+    projection = network.projection() if network else None
+    if fingerprint.depends_on_images and not (projection and runtime == "keras"):
         raise WeightsUnavailable(
-            f"The collection was embedded by {fingerprint}, a network that was quantised where it was loaded; copy "
-            f"{fingerprint.name} from that LOOKALIKE_HOME's networks into {settings.networks}, or load it anew."
+            f"The collection was embedded by {fingerprint}, a network that was fitted to images where it was loaded; "
+            f"copy {fingerprint.name} from that LOOKALIKE_HOME's networks into {settings.networks}, or load it anew."
         )
     if gone:
         raise WeightsUnavailable(
             f"The collection was embedded by {fingerprint} from {weights!r}; that file is gone, and so is the network "
             f"that was exported to {settings.networks}. Put either back."
-            if runtime != "keras"
+            if runtime == "openvino"
             else f"The runtime keras needs {weights!r}, which is gone; put it back, or leave out --runtime."
         )
-    embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
+    if projection:
+        embedder: Embedder = KerasEmbedder(fingerprint.backbone, weights, precision, projection)
+    else:
+        embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
     if not fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
             f"The collection was embedded by {fingerprint}, but the weights {weights!r} give {embedder.fingerprint}; "
             "query it with the weights it was loaded with, or load it anew."
         )
     return embedder
+
+
+def reduce_embedder(
+    embedder: Embedder,
+    projection: Projection,
+    settings: Settings | None = None,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+) -> Embedder:
+    """An embedder whose vectors are projected to fewer dimensions, in the network itself.
+
+    Args:
+        embedder: from `load_embedder`, `embedder_of` or `quantize`.
+        projection: from `utilities.reduction`, fitted to its vectors.
+        settings: where exported networks lie; from the environment by default.
+        runtime: one of `RUNTIMES`.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        InvalidArgument: an embedder that is no exported network, or a runtime or precision that it has not.
+    """
+    settings = settings or Settings.load()
+    network = find_by_fingerprint(embedder.fingerprint, settings)
+    if network is None:
+        raise InvalidArgument(f"There is no network of {embedder.fingerprint} in {settings.networks} to reduce.")
+    _, fingerprint = fold(network, embedder.fingerprint, projection, settings)
+    return embedder_of(fingerprint, settings, runtime=runtime, precision=precision)
 
 
 def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -206,9 +240,9 @@ def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) ->
     try:
         return OpenVINOEmbedder(network, fingerprint, precision)
     except RuntimeError as error:
-        if fingerprint.quantization_digest:  # This one could not be made again.
+        if fingerprint.depends_on_images:  # This one could not be made again.
             raise WeightsUnavailable(
-                f"The network {network.directory}, which was quantised for a collection, cannot be read: {error}"
+                f"The network {network.directory}, which was fitted to a collection, cannot be read: {error}"
             ) from error
         logger.warning("The exported network %s is damaged and will be made again: %s", network.directory, error)
         network.remove()

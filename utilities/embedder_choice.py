@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utilities.backbones import DEFAULT_BACKBONE
+import numpy as np
+from tqdm import tqdm
+
+from utilities.backbones import DEFAULT_BACKBONE, backbone_named
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
-from utilities.embedder import Embedder, embedder_of, load_embedder
+from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.fingerprint import Fingerprint
-from utilities.image_to_vec import sample_pixels
+from utilities.image_to_vec import embed_files, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
+from utilities.reduction import PrincipalComponents, Projection, draw_sample
 from utilities.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +33,9 @@ class Wanted:
     weights: str | None
     runtime: str
     precision: str
+    #: Dimensions that the vectors are projected to, and whether they are whitened then.
+    pca: int | None = None
+    whiten: bool = False
 
 
 def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
@@ -40,11 +48,18 @@ def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
     if wanted.backbone:  # which says nothing of weights and of what was done to them
         unstated = unstated_fingerprint(wanted.backbone)
         asked = replace(unstated, pca_digest=known.pca_digest, quantization_digest=known.quantization_digest)
+        if known.pca_digest:
+            asked = replace(asked, dimension=known.dimension)
         existing.refuse_unless_same(replace(existing, fingerprint=asked))
     if wanted.precision == "int8" and not known.quantization_digest:
         raise EmbedderMismatch(
             f"The collection {existing.name!r} holds vectors of {known}, not of a network in int8; load "
             "into another --collection, or leave out --precision."
+        )
+    if wanted.pca and not (known.pca_digest and known.dimension == wanted.pca):
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds vectors of {known}, not of {wanted.pca:,} dimensions by PCA; load "
+            "into another --collection, or leave out --pca."
         )
 
 
@@ -58,24 +73,39 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
     if wanted.weights is None:
         return own()
     load = partial(load_embedder, wanted.backbone or known.backbone, wanted.weights, settings)
-    if not known.quantization_digest:
+    if not known.depends_on_images:
         return load(runtime=wanted.runtime, precision=wanted.precision)
     exact = load(runtime="openvino", precision="f32")
-    return own() if exact.fingerprint == replace(known, quantization_digest="") else exact
+    made_of = replace(known, quantization_digest="", pca_digest="", dimension=exact.fingerprint.dimension)
+    return own() if exact.fingerprint == made_of else exact
 
 
 def new_embedder(directory: Path, paths: Sequence[str], wanted: Wanted, settings: Settings) -> Embedder:
-    """The embedder that is asked for; int8 is calibrated on a sample of a tree.
+    """The embedder that is asked for; int8 is calibrated, and PCA fitted, on a sample of a tree.
 
     Raises:
-        InvalidArgument: int8 by a runtime that has none.
+        InvalidArgument: int8 by a runtime that has none, or more dimensions than the sample has.
         MissingPackage: int8 needs one that is not installed.
         WeightsUnavailable: the weights cannot be had.
     """
     backbone, weights = wanted.backbone or DEFAULT_BACKBONE, wanted.weights or "imagenet"
-    if wanted.precision != "int8":
-        return load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
-    if wanted.runtime == "keras":
+    most = backbone_named(backbone).dimension
+    if wanted.pca and not 1 <= wanted.pca <= most:
+        raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")
+    if wanted.precision == "int8":
+        embedder = _quantized(directory, paths, backbone, weights, wanted.runtime, settings)
+    else:
+        embedder = load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
+    if not wanted.pca:
+        return embedder
+    projection = _fitted(directory, paths, embedder, wanted.pca, wanted.whiten, settings)
+    return reduce_embedder(embedder, projection, settings, runtime=wanted.runtime, precision=wanted.precision)
+
+
+def _quantized(
+    directory: Path, paths: Sequence[str], backbone: str, weights: str, runtime: str, settings: Settings
+) -> Embedder:
+    if runtime == "keras":
         raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
     import_nncf()  # which may be missing: better now than after a minute
     exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
@@ -83,3 +113,29 @@ def new_embedder(directory: Path, paths: Sequence[str], wanted: Wanted, settings
     embedder, quality = quantize(exact, pixels, settings)
     logger.info("Quantised %s: %s.", backbone, quality)
     return embedder
+
+
+def _fitted(
+    directory: Path, paths: Sequence[str], embedder: Embedder, dimension: int, whiten: bool, settings: Settings
+) -> Projection:
+    chosen = [paths[row] for row in draw_sample(len(paths))]
+    logger.info("Embedding %s images to fit PCA to them.", f"{len(chosen):,}")
+    blocks = []
+    with (
+        tqdm(total=len(chosen), unit="image", desc="sample", leave=False) as bar,
+        closing(embed_files(directory, chosen, embedder, settings)) as chunks,
+    ):
+        for chunk in chunks:
+            blocks.append(chunk.embeddings)
+            bar.update(len(chunk.items) + len(chunk.failures))
+    embeddings = np.concatenate(blocks)  # (at most FIT_SAMPLE, dimension)
+    if len(embeddings) <= dimension:
+        raise InvalidArgument(
+            f"--pca {dimension:,} has to be fitted to more than {dimension:,} images that can be read, and here are "
+            f"{len(embeddings):,}."
+        )
+    components = PrincipalComponents.of(embeddings)
+    projection = components.projection(dimension, whiten=whiten)
+    kept = components.variances[:dimension].sum() / components.variances.sum()
+    logger.info("%s of %s dimensions keep %.1f %% of the variance.", dimension, embeddings.shape[1], 100 * kept)
+    return projection

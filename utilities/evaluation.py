@@ -15,6 +15,7 @@ from utilities.milvus_utilities import nearest_neighbours, stored_embeddings
 from utilities.retrieval_metrics import (
     average_precision,
     exact_average_precision,
+    exact_neighbours_of_each,
     nearest_label,
     precision_at_k,
     recall_at_k,
@@ -86,11 +87,11 @@ def leave_one_out(
     place = {int(ids[query]): row for row, query in enumerate(queries)}
     neighbours = np.full((len(queries), k), -1, np.int64)
     with tqdm(total=len(queries), unit="query", desc=info.name, disable=not progress) as bar:
-        for page_ids, vectors in stored_embeddings(client, info):
-            wanted = [row for row, each in enumerate(page_ids.tolist()) if each in place]
+        for page, vectors in stored_embeddings(client, info):
+            wanted = [row for row, each in enumerate(page) if each["id"] in place]
             # One more than is asked for, since an item's nearest neighbour is itself.
             answers = nearest_neighbours(client, info, vectors[wanted], k + 1, fields=["id"]) if wanted else []
-            for own, answer in zip(page_ids[wanted].tolist(), answers, strict=True):
+            for own, answer in zip((page[row]["id"] for row in wanted), answers, strict=True):
                 found = [number[row["id"]] for row in answer if row["id"] != own and row["id"] in number][:k]
                 neighbours[place[own], : len(found)] = found
             bar.update(len(wanted))
@@ -118,26 +119,24 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
     return values | {f"accuracy@{k}": (nearest_label(found, k) == own).astype(float) for k in PLACES}
 
 
-def exact_map(
+def exact_score(
     embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
-) -> NDArray[np.float64]:
-    """The average precision of whole rankings, every vector compared with every other.
+) -> dict[str, NDArray[np.float64]]:
+    """As `score`, every vector compared with every other, and `map`: the average precision of the whole ranking.
 
     Args:
         embeddings: (n, dimension) of all items, rows of length 1.
         labels: of all items.
         queries: (m,) numbers of the items to search with.
         progress: whether to draw a progress bar on standard error.
-
-    Returns:
-        (m,) from 0 to 1.
     """
-    values = []
+    values = score(Rankings(queries, exact_neighbours_of_each(embeddings, TOP_K)[queries]), labels)
+    blocks = []
     with tqdm(total=len(queries), unit="query", desc="exact search", disable=not progress) as bar:
         for block in exact_average_precision(embeddings, labels.codes, queries):
-            values.append(block)
+            blocks.append(block)
             bar.update(len(block))
-    return np.concatenate(values)
+    return values | {"map": np.concatenate(blocks)}
 
 
 def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -156,9 +155,9 @@ def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.
     """
     place = {int(each): row for row, each in enumerate(ids)}
     embeddings = np.zeros((len(ids), info.fingerprint.dimension), np.float32)
-    for page_ids, vectors in stored_embeddings(client, info):
-        wanted = [row for row, each in enumerate(page_ids.tolist()) if each in place]
-        embeddings[[place[each] for each in page_ids[wanted].tolist()]] = vectors[wanted]
+    for page, vectors in stored_embeddings(client, info):
+        wanted = [row for row, each in enumerate(page) if each["id"] in place]
+        embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]
     return embeddings
 
 

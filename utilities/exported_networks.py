@@ -1,7 +1,8 @@
 """Networks on the disk: built by Keras once, exported for OpenVINO, and kept by their fingerprints.
 
 One directory a network under `LOOKALIKE_HOME/networks`: `network.xml` and `network.bin`, which OpenVINO reads, and
-`about.json`, which says what it is, by which weights it may be found, and what was measured on it.
+`about.json`, which says what it is, by which weights it may be found, and what was measured on it. Where vectors are
+projected to fewer dimensions there is `projection.npz`, too, for runtimes that build the network themselves.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from typing import Any
 from utilities.backbones import backbone_named, build_network, check_weights, import_keras, weights_origin
 from utilities.errors import ExportFailed
 from utilities.fingerprint import Fingerprint
+from utilities.reduction import SHORTEST, Projection
 from utilities.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_PROJECTION = "projection.npz"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class ExportedNetwork:
     def file(self) -> Path:
         """What OpenVINO reads."""
         return self.directory / "network.xml"
+
+    def projection(self) -> Projection | None:
+        """The projection that was folded into it; None if there is none."""
+        file = self.directory / _PROJECTION
+        return Projection.load(file) if file.exists() else None
 
     def about(self) -> dict[str, Any]:
         """`fingerprint`, `sources`, and what else was noted; empty if this is no network, or a damaged one."""
@@ -103,8 +112,37 @@ def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -
     return write(_convert(model), fingerprint, settings, sources=[_source(backbone, weights)]), fingerprint
 
 
+def fold(
+    network: ExportedNetwork, fingerprint: Fingerprint, projection: Projection, settings: Settings
+) -> tuple[ExportedNetwork, Fingerprint]:
+    """Write a network whose vectors are projected to fewer dimensions; the one it is made from stays.
+
+    Args:
+        network: whose vectors are the projection's input.
+        fingerprint: its own.
+        projection: from `utilities.reduction`.
+        settings: where networks lie.
+    """
+    openvino = import_openvino()
+    ops = openvino.opset13
+    model = openvino.Core().read_model(network.file)
+    embedding = model.output(0).get_node().input_value(0)  # (n, dimension)
+    centred = ops.subtract(embedding, ops.constant(projection.mean[None]))
+    projected = ops.matmul(centred, ops.constant(projection.axes), transpose_a=False, transpose_b=True)  # (n, reduced)
+    shorter = ops.normalize_l2(projected, ops.constant([1]), eps=SHORTEST**2, eps_mode="max")
+    folded = openvino.Model([ops.result(shorter)], model.get_parameters(), model.get_friendly_name())
+    fingerprint = projection.fingerprint(fingerprint)
+    return write(folded, fingerprint, settings, sources=[], projection=projection), fingerprint
+
+
 def write(
-    model: Any, fingerprint: Fingerprint, settings: Settings, *, sources: list[str], **facts: Any
+    model: Any,
+    fingerprint: Fingerprint,
+    settings: Settings,
+    *,
+    sources: list[str],
+    projection: Projection | None = None,
+    **facts: Any,
 ) -> ExportedNetwork:
     """Write an OpenVINO model; a process that dies on the way leaves nothing that could be taken for a network.
 
@@ -112,7 +150,8 @@ def write(
         model: an `openvino.Model`.
         fingerprint: what it is.
         settings: where networks lie.
-        sources: which weights it may be found by.
+        sources: which weights it may be found by; none for a network that images had a part in.
+        projection: what is folded into it.
         facts: what else is known of it.
 
     Raises:
@@ -130,6 +169,8 @@ def write(
             raise ExportFailed(
                 f"The network could not be written to {settings.networks}, where {free:,.0f} MiB are free: {error}."
             ) from error
+        if projection:
+            projection.save(unfinished.directory / _PROJECTION)
         unfinished.note(fingerprint=json.loads(fingerprint.to_json()), sources=sources, **facts)
         try:
             unfinished.directory.rename(finished.directory)

@@ -37,6 +37,11 @@ class Fingerprint:
         digest = hashlib.blake2b(json.dumps(stated, sort_keys=True).encode(), digest_size=8).hexdigest()
         return f"{self.backbone}-{self.dimension}-{digest}"
 
+    @property
+    def depends_on_images(self) -> bool:
+        """Whether images had a part in the network, so that its weights are not enough to make it again."""
+        return bool(self.pca_digest or self.quantization_digest)
+
     def matches(self, other: Fingerprint) -> bool:
         """Whether vectors may meet. A collection that was created without its embedder knows no digest of weights."""
         if self.weights_digest and other.weights_digest:

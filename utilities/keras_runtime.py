@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from utilities.reduction import Projection
+
 #: What a driver puts there: NVIDIA, NVIDIA under WSL, AMD. Without any of them Keras need not be asked, which takes
 #: seconds.
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -27,7 +29,13 @@ GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 class KerasEmbedder:
     """A network as Keras built it, compiled by its backend; safe to use from many threads."""
 
-    def __init__(self, backbone: str, weights: str | os.PathLike[str], precision: str = "auto") -> None:
+    def __init__(
+        self,
+        backbone: str,
+        weights: str | os.PathLike[str],
+        precision: str = "auto",
+        projection: Projection | None = None,
+    ) -> None:
         """Build it, which takes seconds in every process.
 
         Args:
@@ -36,6 +44,7 @@ class KerasEmbedder:
             precision: `"f32"`; `"bf16"`, which is Keras's mixed bfloat16: variables, preprocessing and the vectors
                 themselves stay in 32 bits; or `"auto"`, bf16 on a GPU if the network bears it, as
                 `utilities.rounding` finds out.
+            projection: to fewer dimensions, folded into the network.
 
         Raises:
             InvalidArgument: a precision that Keras has not.
@@ -48,18 +57,17 @@ class KerasEmbedder:
         row = backbone_named(backbone)
         self.input_size = row.input_size
         wanted = precision if precision != "auto" else "bf16" if on_gpu else "f32"
-        self._model, digest = _build(backbone, weights, wanted)
+        self._model, digest = _build(backbone, weights, wanted, projection)
         if precision == "auto" and wanted == "bf16":
-            exact, _ = _build(backbone, weights, "f32")
+            exact, _ = _build(backbone, weights, "f32", projection)
             similarity = similarity_when_rounded(exact.predict_on_batch, self._model.predict_on_batch, row.input_size)
             if similarity < BEARABLE_SIMILARITY:
                 self._model, wanted = exact, "f32"
         self.precision = wanted
         #: As `Embedder.runtime`.
         self.runtime = f"Keras on {import_keras().backend.backend()} in {wanted}"
-        self.fingerprint = Fingerprint(
-            backbone, digest, row.preprocessing, row.dimension, weights=weights_origin(weights)
-        )
+        whole = Fingerprint(backbone, digest, row.preprocessing, row.dimension, weights=weights_origin(weights))
+        self.fingerprint = projection.fingerprint(whole) if projection else whole
         self._one_at_a_time = threading.Lock()
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -83,8 +91,10 @@ class KerasEmbedder:
             return np.asarray(self._model.predict_on_batch(pixels), np.float32)
 
 
-def _build(backbone: str, weights: str | os.PathLike[str], precision: str) -> tuple[keras.Model, str]:
-    model, digest = build_network(backbone, weights, mixed_bfloat16=precision == "bf16")
+def _build(
+    backbone: str, weights: str | os.PathLike[str], precision: str, projection: Projection | None
+) -> tuple[keras.Model, str]:
+    model, digest = build_network(backbone, weights, projection=projection, mixed_bfloat16=precision == "bf16")
     model.compile()  # Without a loss: what compiles is its prediction, by XLA where the backend has it.
     return model, digest
 

@@ -67,25 +67,21 @@ def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
 
 
 def stored_embeddings(
-    client: MilvusClient, info: CollectionInfo, filter: str = ""
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    client: MilvusClient, info: CollectionInfo, fields: Sequence[str] = ("id",)
+) -> Iterator[tuple[list[dict[str, Any]], NDArray[np.float32]]]:
     """Read a collection's vectors in pages of at most `MESSAGE_BYTES`, whatever its size.
 
     Args:
         client: from `connect`.
         info: the collection.
-        filter: a Milvus expression; empty for everything.
+        fields: what to read of each item beside its vector.
 
     Yields:
-        Ids, (n,) int64, and their vectors, (n, dimension) float32.
+        These fields of n items, and their vectors, (n, dimension) float32.
 
     Raises:
-        InvalidArgument: an expression that Milvus cannot read.
         DatabaseError: Milvus failed.
     """
-    rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.fingerprint.dimension)))
-    for page in stored_items(client, info.name, filter, ["id", info.vector_field], rows):
-        yield (
-            np.array([row["id"] for row in page], np.int64),
-            np.array([row[info.vector_field] for row in page], np.float32),
-        )
+    page_rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.fingerprint.dimension)))
+    for page in stored_items(client, info.name, fields=[*fields, info.vector_field], page_rows=page_rows):
+        yield page, np.array([row.pop(info.vector_field) for row in page], np.float32)
