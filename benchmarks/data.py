@@ -14,10 +14,9 @@ from utilities.drawn_images import draw_tree
 from utilities.embedder import load_embedder
 from utilities.image_files import find_images
 from utilities.image_to_vec import embed_files
+from utilities.index_comparison import jittered
+from utilities.reduction import PrincipalComponents
 from utilities.settings import Settings
-
-#: How far a made-up vector lies from the real one it was made of: a cosine of about 0.94.
-JITTER = 0.35
 
 
 @functools.cache
@@ -78,21 +77,10 @@ def make_vectors(real: NDArray[np.float32], count: int, dimension: int, seed: in
     Returns:
         (count, dimension) float32, rows of length 1.
     """
-    if dimension < real.shape[1]:
-        centred = real - real.mean(axis=0)
-        _, _, axes = np.linalg.svd(centred, full_matrices=False)
-        base = _unit(centred @ axes[:dimension].T)
-    else:
-        base = real
-    random = np.random.default_rng(seed)
-    chosen = base[random.integers(0, len(base), count)]  # (count, min(m, dimension))
-    noise = random.standard_normal(chosen.shape, dtype=np.float32)
-    moved = _unit(chosen + JITTER / np.sqrt(chosen.shape[1]) * noise)
+    fewer = dimension < real.shape[1]
+    base = PrincipalComponents.of(real).projection(dimension)(real) if fewer else real
+    moved = jittered(base, count, seed)
     if dimension > real.shape[1]:
         turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension, real.shape[1])))
         moved = moved @ turn.T.astype(np.float32)
     return moved.astype(np.float32)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)

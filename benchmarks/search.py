@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
-from numpy.typing import NDArray
 
 from benchmarks.data import make_vectors, real_vectors
 from benchmarks.report import table, verdict
 from tests.milvus_server import running_server
-from utilities.fingerprint import Fingerprint
-from utilities.items import Item, item_id
-from utilities.milvus_index import choose_index, current_index
-from utilities.milvus_utilities import (
-    connect,
-    create_collection,
-    flush_and_index,
-    insert_items,
-    nearest_neighbours,
+from utilities.index_comparison import (
+    BUILD_CANDIDATES,
+    LINKS,
+    QUERIES,
+    SEARCH_CANDIDATES,
+    TREES,
+    Measured,
+    Problem,
+    measure_libraries,
+    measure_milvus,
 )
-from utilities.retrieval_metrics import exact_neighbours, overlap_at_k
+from utilities.milvus_index import choose_index
+from utilities.settings import Settings
 
-#: Searches one by one end after so many, or after so many seconds; those in a batch are as many as the queries.
-SINGLY, SECONDS, BATCH = 1_000, 15.0, 1_000
-TOP_K = 20
-#: The graph of HNSW and the trees of Annoy: the libraries get what Milvus gets.
-LINKS, BUILD_CANDIDATES, SEARCH_CANDIDATES, TREES = 16, 200, 128, 50
-
-Search = Callable[[NDArray[np.float32]], list[list[int]]]
+RIVALS = ("scikit-learn, brute force", "hnswlib", "Annoy")
 
 
 @dataclass(frozen=True)
@@ -58,32 +49,18 @@ SIZES = [
 ]
 
 
-@dataclass(frozen=True)
-class Result:
-    """One row of the table."""
-
-    what: str
-    build_seconds: float
-    #: MiB that it holds in the end, in this process or in the server's: vectors, ids, index, and what Milvus has not
-    #: given back yet of what it used to build.
-    memory: float
-    recall: float
-    p50_milliseconds: float
-    p99_milliseconds: float
-    batch_milliseconds: float
-
-    def row(self) -> list[str]:
-        built = [self.what, f"{self.build_seconds:,.1f}", f"{self.memory:,.0f}"]
-        if np.isnan(self.recall):
-            return [*built, *[""] * 5]
-        return [
-            *built,
-            f"{self.recall:.4f}",
-            f"{self.p50_milliseconds:.2f}",
-            f"{self.p99_milliseconds:.2f}",
-            f"{1_000 / self.p50_milliseconds:,.0f}",
-            f"{1_000 / self.batch_milliseconds:,.0f}",
-        ]
+def _row(measured: Measured) -> list[str]:
+    built = [measured.what, f"{measured.build_seconds:,.1f}", f"{measured.memory:,.0f}"]
+    if np.isnan(measured.recall):
+        return [*built, *[""] * 5]
+    return [
+        *built,
+        f"{measured.recall:.4f}",
+        f"{measured.p50_milliseconds:.2f}",
+        f"{measured.p99_milliseconds:.2f}",
+        f"{1_000 / measured.p50_milliseconds:,.0f}",
+        f"{1_000 / measured.batch_milliseconds:,.0f}",
+    ]
 
 
 HEADER = ["index", "build s", "memory MiB", "recall@20", "p50 ms", "p99 ms", "queries a s", "in batches of 1,000"]
@@ -97,18 +74,16 @@ def run() -> str:
         real = real_vectors(scratch)
         for size in SIZES:
             vectors = make_vectors(real, size.items, size.dimension, seed=1)
-            queries = make_vectors(real, BATCH, size.dimension, seed=2)
-            np.save(scratch / "vectors.npy", vectors)
-            np.save(scratch / "queries.npy", queries)
-            np.save(scratch / "truth.npy", exact_neighbours(queries, vectors, TOP_K))
+            problem = Problem.write(scratch, vectors, make_vectors(real, QUERIES, size.dimension, seed=2))
             del vectors
             with running_server(scratch / f"server_{size.items}") as server:
-                rows = _apart(_milvus, size, scratch, server.uri, server.pid, size.server)
-            rows += _apart(_milvus, size, scratch, str(scratch / f"{size.items}.db"), None, size.lite)
-            for library in (_scikit_learn, _hnswlib, _annoy):
-                rows += _apart(library, size, scratch)
+                settings = Settings(home=scratch / "home", milvus_uri=server.uri)
+                rows = measure_milvus(problem, "server", settings, size.server, server.pid)
+            settings = Settings(home=scratch / f"home_{size.items}")
+            rows += measure_milvus(problem, "Milvus Lite", settings, size.lite)
+            rows += measure_libraries(problem, RIVALS)
             results[size] = rows
-            reports.append(f"### {size}\n\n" + table(HEADER, [row.row() for row in rows]))
+            reports.append(f"### {size}\n\n" + table(HEADER, [_row(row) for row in rows]))
     return (
         f"## How fast and how right is a search?\n\n{len(real):,} real vectors, moved a little to make as many as are "
         "wanted; 256 dimensions by PCA, 2,048 by turning 1,280. Top 20 by cosine; recall against comparing everything. "
@@ -123,7 +98,7 @@ def run() -> str:
     )
 
 
-def _reached(results: dict[Size, list[Result]]) -> list[tuple[str, str]]:
+def _reached(results: dict[Size, list[Measured]]) -> list[tuple[str, str]]:
     small, _, large = SIZES
     lite = _find(results[small], f"Milvus Lite, {choose_index(small.items, embedded=True)}")
     server = _find(results[small], f"server, {choose_index(small.items, embedded=False)}")
@@ -137,137 +112,5 @@ def _reached(results: dict[Size, list[Result]]) -> list[tuple[str, str]]:
     ]
 
 
-def _find(rows: Sequence[Result], what: str) -> Result:
+def _find(rows: Sequence[Measured], what: str) -> Measured:
     return next(row for row in rows if row.what == what)
-
-
-def _apart(measure: Callable[..., list[Result]], *arguments: object) -> list[Result]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, *arguments).result()
-
-
-def _milvus(size: Size, scratch: Path, uri: str, server: int | None, indexes: Sequence[str]) -> list[Result]:
-    vectors = np.load(scratch / "vectors.npy", mmap_mode="r")
-    name = "Milvus Lite" if server is None else "server"
-    client = connect(uri)
-    fingerprint = Fingerprint("benchmark", "0" * 32, "", size.dimension)
-    info = create_collection(client, "benchmark", dimension=size.dimension, fingerprint=fingerprint, root=scratch)
-    numbers = {}
-    before, start = _memory(server), time.perf_counter()
-    for first in range(0, size.items, 1_000):
-        block = np.ascontiguousarray(vectors[first : first + 1_000])
-        items = [_item(first + row) for row in range(len(block))]
-        numbers.update({item.id: first + row for row, item in enumerate(items)})
-        insert_items(client, info, items, block)
-    client.flush(info.name)
-    rows = [Result(f"{name}, insertion", time.perf_counter() - start, _memory(server) - before, *[float("nan")] * 4)]
-    for index in indexes:
-        start = time.perf_counter()
-        info = flush_and_index(client, replace(info, index=index), size.items)
-        seconds = time.perf_counter() - start
-        assert current_index(client, info) == index
-
-        def search(queries: NDArray[np.float32], info: object = info) -> list[list[int]]:
-            found = nearest_neighbours(client, info, queries, TOP_K)  # type: ignore[arg-type]
-            return [[numbers[row["id"]] for row in each] for each in found]
-
-        rows.append(_measure(f"{name}, {index}", scratch, seconds, _memory(server) - before, search))
-    return rows
-
-
-def _item(number: int) -> Item:
-    path = f"{number % 1_000:03}/{number:07}.jpg"
-    return Item(item_id(path, ""), path, "", path[:3], 640, 480, 100_000, number)
-
-
-def _scikit_learn(size: Size, scratch: Path) -> list[Result]:
-    from sklearn.neighbors import NearestNeighbors
-
-    before = _memory(None)
-    vectors = np.load(scratch / "vectors.npy")
-    start = time.perf_counter()
-    index = NearestNeighbors(n_neighbors=TOP_K, algorithm="brute", metric="cosine").fit(vectors)
-    seconds = time.perf_counter() - start
-    return [
-        _measure(
-            "scikit-learn, brute force",
-            scratch,
-            seconds,
-            _memory(None) - before,
-            lambda queries: index.kneighbors(queries, return_distance=False).tolist(),
-        )
-    ]
-
-
-def _hnswlib(size: Size, scratch: Path) -> list[Result]:
-    import hnswlib
-
-    before = _memory(None)
-    vectors = np.load(scratch / "vectors.npy")
-    start = time.perf_counter()
-    index = hnswlib.Index("cosine", size.dimension)
-    index.init_index(size.items, M=LINKS, ef_construction=BUILD_CANDIDATES)
-    index.add_items(vectors)
-    index.set_ef(SEARCH_CANDIDATES)
-    seconds = time.perf_counter() - start
-    return [
-        _measure(
-            "hnswlib",
-            scratch,
-            seconds,
-            _memory(None) - before,
-            lambda queries: index.knn_query(queries, TOP_K)[0].tolist(),
-        )
-    ]
-
-
-def _annoy(size: Size, scratch: Path) -> list[Result]:
-    from annoy import AnnoyIndex
-
-    before = _memory(None)
-    vectors = np.load(scratch / "vectors.npy")
-    start = time.perf_counter()
-    index = AnnoyIndex(size.dimension, "angular")
-    for row, vector in enumerate(vectors):
-        index.add_item(row, vector)
-    index.build(TREES)
-    seconds = time.perf_counter() - start
-    return [
-        _measure(
-            "Annoy",
-            scratch,
-            seconds,
-            _memory(None) - before,
-            lambda queries: [index.get_nns_by_vector(query, TOP_K) for query in queries],
-        )
-    ]
-
-
-def _measure(what: str, scratch: Path, seconds: float, memory: float, search: Search) -> Result:
-    queries, truth = np.load(scratch / "queries.npy"), np.load(scratch / "truth.npy")
-    for query in queries[:5]:  # What is loaded lazily is loaded now.
-        search(query[None])
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    for query in queries[:SINGLY]:
-        start = time.perf_counter()
-        search(query[None])
-        times.append(1_000 * (time.perf_counter() - start))
-        if time.perf_counter() > end:
-            break
-    batches = []
-    for _ in range(3):
-        start = time.perf_counter()
-        found = search(queries)
-        batches.append(1_000 * (time.perf_counter() - start) / len(queries))
-    padded = np.array([[*each, *[-1] * (TOP_K - len(each))] for each in found])
-    recall = overlap_at_k(padded, truth)
-    p50, p99 = np.quantile(times, [0.5, 0.99])
-    return Result(what, seconds, memory, recall, float(p50), float(p99), float(np.median(batches)))
-
-
-def _memory(server: int | None) -> float:
-    """What this process holds, or a server with all its children, in MiB."""
-    process = psutil.Process(server)
-    family = [process, *process.children(recursive=True)] if server else [process]
-    return float(sum(each.memory_info().rss for each in family)) / 2**20

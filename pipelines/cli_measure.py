@@ -7,10 +7,21 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.printing import print_evaluation, print_evaluation_as_json, print_reduction, print_reduction_as_json
+from pipelines.printing import (
+    print_backbones,
+    print_backbones_as_json,
+    print_evaluation,
+    print_evaluation_as_json,
+    print_indexes,
+    print_indexes_as_json,
+    print_reduction,
+    print_reduction_as_json,
+)
 from utilities.errors import InvalidArgument
 
 app = typer.Typer()
+compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare networks, or indexes.")
+app.add_typer(compare, name="compare")
 
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
@@ -85,3 +96,41 @@ def reduce(
         settings=context.obj,
     )
     print_reduction_as_json(reduction) if as_json else print_reduction(reduction)
+
+
+@compare.command("backbones")
+def compare_backbones(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="A tree of images whose folders are their labels.")],
+    backbone: Annotated[
+        list[str], typer.Option(help="A network, NAME or NAME=WEIGHTS, as `load` takes both; may be given many times.")
+    ],
+    sample: Annotated[int, typer.Option(min=2, help="Look at so many images, drawn at random.")] = 2_000,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how fast and how good networks are on your images."""
+    from pipelines import compare as pipeline
+
+    directory = directory.expanduser()
+    comparison = pipeline.backbones(
+        directory, backbone, sample=sample, out=_out(out, directory.resolve().name), settings=context.obj
+    )
+    print_backbones_as_json(comparison) if as_json else print_backbones(comparison)
+
+
+@compare.command("indexes")
+def compare_indexes(
+    context: typer.Context,
+    collection: Collection,
+    scale: Annotated[
+        Optional[int], typer.Option(min=1, help="Make so many vectors of the collection's, each moved a little.")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how fast and how right searches are: Milvus's indexes and other libraries, on a collection's vectors."""
+    from pipelines import compare as pipeline
+
+    comparison = pipeline.indexes(collection, scale=scale, out=_out(out, collection), settings=context.obj)
+    print_indexes_as_json(comparison) if as_json else print_indexes(comparison)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from utilities.items import as_utf8, printable
 
 if TYPE_CHECKING:
+    from pipelines.compare import BackboneComparison, IndexComparison
     from pipelines.evaluate import Evaluation
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
@@ -138,6 +140,66 @@ def print_reduction(reduction: Reduction) -> None:
 
 def print_reduction_as_json(reduction: Reduction) -> None:
     print_json(asdict(reduction))
+
+
+def print_backbones(comparison: BackboneComparison) -> None:
+    print(f"{counted(comparison.images, 'image')} of {counted(comparison.labels, 'label')}")
+    header = ["backbone", "dimension", "bytes a vector", "images a second", "precision@20", "mAP", "accuracy@5"]
+    rows = []
+    for row in comparison.rows:
+        figures = [f"{row.dimension:,}", f"{row.bytes_per_vector:,}"]
+        if row.images_per_second and row.precision and row.map and row.accuracy:
+            quality = [f"{each.mean:.4f}" for each in (row.precision, row.map, row.accuracy)]
+            rows.append([row.backbone, *figures, f"{row.images_per_second:,.1f}", *quality])
+        else:
+            rows.append([row.backbone, *figures, "-", "-", "-", "-"])
+    print_table(header, rows, right=set(range(1, 7)))
+    for row in comparison.rows:
+        if row.reason:
+            print(f"{row.backbone}: {row.reason}")
+    if any(not row.reason for row in comparison.rows):
+        print(f"chart: {comparison.chart}")
+
+
+def print_backbones_as_json(comparison: BackboneComparison) -> None:
+    print_json({**asdict(comparison), "rows": [asdict(row) for row in comparison.rows]})
+
+
+def print_indexes(comparison: IndexComparison) -> None:
+    made = comparison.vectors - comparison.real
+    print(
+        f"{comparison.collection}: {counted(comparison.vectors, 'vector')} of {comparison.dimension:,} dimensions"
+        + (f", {made:,} of them made of the others" if made else "")
+    )
+    header = ["index", "build s", "memory MiB", "1 query ms", "1,000 queries s", "recall@20"]
+
+    def shown(number: float, format: str) -> str:
+        return "-" if math.isnan(number) else f"{number:{format}}"
+
+    rows = [
+        [
+            row.what,
+            shown(row.build_seconds, ",.2f"),
+            shown(row.memory, ",.0f"),
+            shown(row.p50_milliseconds, ",.2f"),
+            shown(row.batch_milliseconds, ",.3f"),  # Milliseconds of one are seconds of a thousand.
+            shown(row.recall, ".4f"),
+        ]
+        for row in comparison.rows
+    ]
+    print_table(header, rows, right=set(range(1, 6)))
+    for row in comparison.rows:
+        if row.reason:
+            print(f"{row.what}: {row.reason}")
+    print(f"chart: {comparison.chart}")
+
+
+def print_indexes_as_json(comparison: IndexComparison) -> None:
+    rows = [
+        {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in asdict(row).items()}
+        for row in comparison.rows
+    ]
+    print_json({**asdict(comparison), "rows": rows})
 
 
 def counted(number: int, thing: str) -> str:

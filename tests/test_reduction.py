@@ -40,7 +40,7 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
 
 @pytest.fixture
 def cloud() -> NDArray[np.float32]:
-    """Four hundred vectors of six dimensions around (1, 2, 3, 4, 5, 6), which vary along three of them, by 9, 4 and 1."""
+    """400 vectors of six dimensions around (1, 2, 3, 4, 5, 6), which vary along three of them, by 9, 4 and 1."""
     random = np.random.default_rng(0)
     spread = np.zeros((400, 6))
     spread[:, [1, 3, 5]] = random.normal(size=(400, 3)) * [3, 2, 1]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+from utilities.retrieval_metrics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +21,10 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#c8553d", "marker": "s", "linestyle": "--"},
     {"color": "#7a9e7e", "marker": "^", "linestyle": "-."},
 )
+#: Of databases and libraries, and a marker for each of their indexes.
+FAMILY_COLOURS, MARKERS = ("#0b3c49", "#c8553d", "#d9a441", "#7a9e7e", "#9a9a9a", "#6a4c93"), "osD^vP*Xph<>"
+#: The part missed that is drawn for nothing missed.
+ALL_FOUND = 1e-4
 INK, GREY, PALE = "#22303a", "#6b6b6b", "#d9dde0"
 
 
@@ -63,8 +70,65 @@ def reduction_chart(
     return figure
 
 
-def _panels(title: str, statement: str, columns: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(5.2 * columns, 4.6), dpi=110, facecolor="white", layout="constrained")
+def speed_and_quality_chart(name: str, points: Mapping[str, tuple[float, Estimate]], metric: str) -> Figure:
+    """Networks by how fast and how good they are.
+
+    Args:
+        name: of the images.
+        points: by a network's name, its images a second and its quality.
+        metric: what the quality is called.
+    """
+    best = max(points, key=lambda each: points[each][1].mean)
+    fastest = max(points, key=lambda each: points[each][0])
+    statement = f"Better is higher, faster is to the right: {best} finds best"
+    statement += f", {fastest} is fastest." if fastest != best else ", and is fastest."
+    figure, (axes,) = _panels(f"{name}: speed against quality", statement, 1, width=8.0)
+    for network, (speed, quality) in points.items():
+        error = [[quality.mean - quality.low], [quality.high - quality.mean]]
+        axes.errorbar(speed, quality.mean, yerr=error, color=STYLES[0]["color"], marker="o", markersize=7, capsize=3)
+        axes.annotate(network, (speed, quality.mean), (9, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set(xscale="log", xlabel="images a second, from file to vector", ylabel=f"{metric}, 95 % interval")
+    axes.margins(x=0.25)
+    _plain_numbers(axes)
+    return figure
+
+
+def recall_and_speed_chart(title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Indexes by how many of the true neighbours they find, and how many queries a second they answer.
+
+    Args:
+        title: what was searched.
+        curves: by the name of an index, (recall, queries a second) at several settings, or at its only one.
+    """
+    statement = "Up and to the right is better; each point is one setting of a search in batches of 1,000 queries."
+    figure, (axes,) = _panels(f"{title}: recall against speed", statement, 1, width=9.0)
+    families = list(dict.fromkeys(_family(name) for name in curves))
+    for number, (name, points) in enumerate(curves.items()):
+        recalls, speeds = zip(*sorted(points), strict=True)
+        # What counts is how little is missed; 0.99 and 0.999 are as far apart as 0.9 and 0.99.
+        missed = [max(1 - recall, ALL_FOUND) for recall in recalls]
+        colour = FAMILY_COLOURS[families.index(_family(name)) % len(FAMILY_COLOURS)]
+        style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 7, "linewidth": 1.4, "color": colour}
+        axes.plot(missed, speeds, label=name, markeredgecolor="white", markeredgewidth=0.5, **style)
+    axes.set(
+        xscale="log", yscale="log", ylabel="queries a second", xlabel="recall@20: part of the true 20 nearest found"
+    )
+    _plain_numbers(axes)
+    ticks = {0.5: "0.5", 0.1: "0.9", 0.01: "0.99", 0.001: "0.999", ALL_FOUND: "all"}
+    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.xaxis.set_major_formatter(FixedFormatter(list(ticks.values())))
+    axes.set_xlim(max(1.3 * axes.get_xlim()[1], 0.02), ALL_FOUND / 1.6)
+    axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def _family(name: str) -> str:
+    return name.split(",")[0]
+
+
+def _panels(title: str, statement: str, columns: int, width: float = 10.4) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with a title, a sentence below it, and plots side by side; its width in inches."""
+    figure = Figure(figsize=(width, 4.6), dpi=110, facecolor="white", layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 0.85), w_pad=0.12)  # type: ignore[union-attr, call-arg]
     figure.text(0.015, 0.965, title, fontsize=13, fontweight="bold", va="top", color=INK, parse_math=False)
     figure.text(0.015, 0.895, statement, fontsize=9.5, va="top", color=GREY, parse_math=False)
@@ -77,9 +141,10 @@ def _panels(title: str, statement: str, columns: int) -> tuple[Figure, Sequence[
 
 
 def _plain_numbers(axes: Axes) -> None:
-    """Write 100 instead of 10 to the power of 2."""
-    from matplotlib.ticker import FuncFormatter
-
+    """Write 20, 50 and 100 instead of powers of ten."""
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         if scale == "log":
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_formatter(NullFormatter())

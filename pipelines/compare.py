@@ -1,0 +1,246 @@
+"""Compare: networks on a tree of images, and indexes on a collection's vectors."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utilities.backbones import backbone_named, check_weights
+from utilities.embedder import load_embedder
+from utilities.errors import InvalidArgument, LookalikeError
+from utilities.evaluation import TOP_K, choose_queries, exact_score, read_embeddings
+from utilities.image_files import find_images
+from utilities.image_to_vec import embed_files
+from utilities.index_comparison import (
+    LIBRARIES,
+    QUERIES,
+    Measured,
+    Problem,
+    jittered,
+    measure_libraries,
+    measure_milvus,
+)
+from utilities.items import label_of
+from utilities.labels import Labels
+from utilities.milvus_index import INDEXES, is_embedded
+from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.reduction import draw_sample
+from utilities.retrieval_metrics import Estimate, bootstrap
+from utilities.settings import Settings
+
+#: Milvus's own types of index.
+MILVUS_INDEXES = tuple(index for index in INDEXES if index != "auto")
+
+
+@dataclass(frozen=True)
+class BackboneQuality:
+    """What a network is worth on a tree, or why that could not be found out."""
+
+    backbone: str
+    weights: str
+    dimension: int
+    #: Of the whole way from files to vectors.
+    images_per_second: float | None = None
+    precision: Estimate | None = None
+    map: Estimate | None = None
+    #: Of five neighbours that vote for a label.
+    accuracy: Estimate | None = None
+    #: Empty if it was measured.
+    reason: str = ""
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """As Milvus stores it, in float32."""
+        return 4 * self.dimension
+
+
+@dataclass(frozen=True)
+class BackboneComparison:
+    """Networks in the order they were named."""
+
+    images: int
+    labels: int
+    rows: list[BackboneQuality]
+    chart: Path
+
+
+@dataclass(frozen=True)
+class IndexComparison:
+    """Indexes: Milvus's, then the libraries'."""
+
+    collection: str
+    vectors: int
+    dimension: int
+    #: Of these vectors so many are real; the others were made of them.
+    real: int
+    rows: list[Measured]
+    chart: Path
+
+
+def backbones(
+    directory: Path,
+    names: Sequence[str],
+    *,
+    sample: int,
+    out: Path,
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> BackboneComparison:
+    """Embed a sample of a tree with each of several networks, and search it by exact comparison.
+
+    Args:
+        directory: the tree; the folder that holds a file is its label.
+        names: `NAME` or `NAME=WEIGHTS`, where the name is a key of `utilities.backbones.BACKBONES` and the weights are
+            `imagenet`, the default, `random` or a file's path.
+        sample: at most so many images, drawn at random.
+        out: directory for the chart.
+        settings: limits and places; from the environment by default.
+        progress: whether to draw progress bars on standard error.
+
+    Raises:
+        InvalidArgument: no such directory, backbone or file, or no two images with one label.
+        NoImagesFound: no image in the tree.
+    """
+    settings = settings or Settings.load()
+    wanted = [_parsed(name) for name in names]
+    found = find_images(directory)
+    paths = [found[row] for row in draw_sample(len(found), sample)]
+    if not len(choose_queries(Labels.of([label_of(directory, path) for path in paths]))):
+        raise InvalidArgument(
+            f"No two of the images looked at in {str(directory)!r} lie in one folder, so that there is nothing to find."
+        )
+    _read_once(directory, paths)
+    rows = [_quality(directory, paths, name, weights, settings, progress) for name, weights in wanted]
+    chart = out / "backbones.png"
+    measured = [row for row in rows if not row.reason]
+    if measured:
+        _draw_backbones(chart, directory, measured)
+    labels = len({label_of(directory, path) for path in paths})
+    return BackboneComparison(len(paths), labels, rows, chart)
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    backbone, _, weights = name.partition("=")
+    backbone_named(backbone)
+    check_weights(weights or "imagenet")
+    return backbone.lower(), weights or "imagenet"
+
+
+def _read_once(directory: Path, paths: Sequence[str]) -> None:
+    """Have the system hold the files in memory, so that the first network is not charged for the disk."""
+    for path in paths:
+        try:
+            (directory / path).read_bytes()
+        except OSError:  # which is reported where it matters
+            continue
+
+
+def _quality(
+    directory: Path, paths: Sequence[str], name: str, weights: str, settings: Settings, progress: bool
+) -> BackboneQuality:
+    nothing = BackboneQuality(name, weights, backbone_named(name).dimension)
+    try:
+        embedder = load_embedder(name, weights, settings)
+    except LookalikeError as error:
+        return replace(nothing, reason=str(error))
+    blocks, labels = [], []
+    start = time.perf_counter()
+    with (
+        tqdm(total=len(paths), unit="image", desc=name, disable=not progress) as bar,
+        closing(embed_files(directory, paths, embedder, settings)) as chunks,
+    ):
+        for chunk in chunks:
+            blocks.append(chunk.embeddings)
+            labels += [item.label for item in chunk.items]
+            bar.update(len(chunk.items) + len(chunk.failures))
+    seconds = time.perf_counter() - start
+    truth = Labels.of(labels)
+    queries = choose_queries(truth)
+    if not len(queries):
+        return replace(nothing, reason="no two images that can be read have one label")
+    values = exact_score(np.concatenate(blocks), truth, queries, progress=False)
+    return replace(
+        nothing,
+        images_per_second=len(paths) / seconds,
+        precision=bootstrap(values[f"precision@{TOP_K}"]),
+        map=bootstrap(values["map"]),
+        accuracy=bootstrap(values["accuracy@5"]),
+    )
+
+
+def _draw_backbones(file: Path, directory: Path, rows: Sequence[BackboneQuality]) -> None:
+    from utilities.charts import speed_and_quality_chart
+
+    points = {row.backbone: (row.images_per_second or 0.0, row.precision) for row in rows if row.precision is not None}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    speed_and_quality_chart(directory.resolve().name, points, f"precision@{TOP_K}").savefig(file)
+
+
+def indexes(
+    collection: str,
+    *,
+    scale: int | None = None,
+    out: Path,
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> IndexComparison:
+    """Search a collection's vectors by every index at hand.
+
+    Args:
+        collection: its name.
+        scale: so many vectors, made of the collection's by moving them a little; by default those that there are.
+        out: directory for the chart.
+        settings: limits and places; from the environment by default.
+        progress: whether to draw progress bars on standard error.
+
+    Raises:
+        CollectionNotFound: no such collection.
+        InvalidArgument: too few vectors.
+        DatabaseError: Milvus failed.
+    """
+    settings = settings or Settings.load()
+    client = connect(settings=settings, must_exist=True)
+    info = describe_collection(client, collection)
+    ids = read_items(client, collection)["id"].to_numpy(np.int64)
+    if len(ids) < TOP_K or (scale and scale < len(ids)):
+        raise InvalidArgument(
+            f"The collection {collection!r} holds {len(ids):,} vectors; --scale must be more, and at least {TOP_K} are "
+            "needed to find the nearest."
+        )
+    real = read_embeddings(client, info, ids)
+    vectors = np.concatenate([real, jittered(real, scale - len(real), seed=1)]) if scale else real
+    rows: list[Measured] = []
+    with tempfile.TemporaryDirectory() as folder:
+        problem = Problem.write(Path(folder), vectors, jittered(real, QUERIES, seed=2))
+        total = len(MILVUS_INDEXES) + len(LIBRARIES)
+        with tqdm(total=total, unit="index", desc="indexes", disable=not progress) as bar:
+            if is_embedded(client):
+                # Another database, since this one belongs to this process.
+                rows += measure_milvus(problem, "Milvus Lite", Settings(home=Path(folder)), MILVUS_INDEXES)
+            else:
+                rows += measure_milvus(problem, "Milvus", settings, MILVUS_INDEXES)
+            bar.update(len(MILVUS_INDEXES))
+            for measured in measure_libraries(problem, LIBRARIES):
+                rows.append(measured)
+                bar.update()
+    chart = out / "indexes.png"
+    _draw_indexes(chart, collection, vectors, rows)
+    return IndexComparison(collection, len(vectors), vectors.shape[1], len(real), rows, chart)
+
+
+def _draw_indexes(
+    file: Path, collection: str, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]], rows: Sequence[Measured]
+) -> None:
+    from utilities.charts import recall_and_speed_chart
+
+    curves = {row.what: row.curve for row in rows if row.curve}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    title = f"{collection}: {len(vectors):,} vectors of {vectors.shape[1]:,} dimensions"
+    recall_and_speed_chart(title, curves).savefig(file)
