@@ -12,6 +12,8 @@ from pipelines.printing import (
     print_backbones_as_json,
     print_evaluation,
     print_evaluation_as_json,
+    print_exploration,
+    print_exploration_as_json,
     print_indexes,
     print_indexes_as_json,
     print_reduction,
@@ -134,3 +136,30 @@ def compare_indexes(
 
     comparison = pipeline.indexes(collection, scale=scale, out=_out(out, collection), settings=context.obj)
     print_indexes_as_json(comparison) if as_json else print_indexes(comparison)
+
+
+@app.command()
+def explore(
+    context: typer.Context,
+    collection: Collection,
+    labels: LabelsFile = None,
+    sample: Annotated[int, typer.Option(min=10, help="Show at most so many items, drawn at random.")] = 2_000,
+    clusters: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Look for so many. [default: as many as labels, else the root of half the items]"),
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw what was embedded: maps by t-SNE and UMAP, images as tiles, clusters, and a page to wander about in."""
+    from pipelines import explore as pipeline
+
+    exploration = pipeline.run(
+        collection,
+        labels=labels,
+        sample=sample,
+        clusters=clusters,
+        out=_out(out, collection),
+        settings=context.obj,
+    )
+    print_exploration_as_json(exploration) if as_json else print_exploration(exploration)

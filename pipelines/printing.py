@@ -12,6 +12,7 @@ from utilities.items import as_utf8, printable
 if TYPE_CHECKING:
     from pipelines.compare import BackboneComparison, IndexComparison
     from pipelines.evaluate import Evaluation
+    from pipelines.explore import Exploration
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
     from pipelines.query import QueryResult
@@ -200,6 +201,23 @@ def print_indexes_as_json(comparison: IndexComparison) -> None:
         for row in comparison.rows
     ]
     print_json({**asdict(comparison), "rows": rows})
+
+
+def print_exploration(exploration: Exploration) -> None:
+    print(f"{exploration.collection}: {exploration.sample:,} of {counted(exploration.items, 'item')}")
+    fit = ""
+    if exploration.purity is not None and exploration.nmi is not None:
+        fit = f", purity {exploration.purity:.3f} and NMI {exploration.nmi:.3f} with the labels"
+    print(counted(exploration.clusters, "cluster") + fit)
+    if exploration.without_umap:
+        print(exploration.without_umap)
+    for picture in exploration.pictures:
+        print(f"picture: {picture}")
+    print(f"page: {exploration.page}")
+
+
+def print_exploration_as_json(exploration: Exploration) -> None:
+    print_json(asdict(exploration))
 
 
 def counted(number: int, thing: str) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from utilities.labels import Labels
 from utilities.retrieval_metrics import Estimate
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ STYLES: tuple[dict[str, Any], ...] = (
 FAMILY_COLOURS, MARKERS = ("#0b3c49", "#c8553d", "#d9a441", "#7a9e7e", "#9a9a9a", "#6a4c93"), "osD^vP*Xph<>"
 #: The part missed that is drawn for nothing missed.
 ALL_FOUND = 1e-4
+#: Labels whose names are written on a map.
+NAMED = 40
 INK, GREY, PALE = "#22303a", "#6b6b6b", "#d9dde0"
 
 
@@ -108,8 +113,8 @@ def recall_and_speed_chart(title: str, curves: Mapping[str, Sequence[tuple[float
         # What counts is how little is missed; 0.99 and 0.999 are as far apart as 0.9 and 0.99.
         missed = [max(1 - recall, ALL_FOUND) for recall in recalls]
         colour = FAMILY_COLOURS[families.index(_family(name)) % len(FAMILY_COLOURS)]
-        style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 7, "linewidth": 1.4, "color": colour}
-        axes.plot(missed, speeds, label=name, markeredgecolor="white", markeredgewidth=0.5, **style)
+        (line,) = axes.plot(missed, speeds, label=name, color=colour, linewidth=1.4)
+        line.set(marker=MARKERS[number % len(MARKERS)], markersize=7, markeredgecolor="white", markeredgewidth=0.5)
     axes.set(
         xscale="log", yscale="log", ylabel="queries a second", xlabel="recall@20: part of the true 20 nearest found"
     )
@@ -126,12 +131,47 @@ def _family(name: str) -> str:
     return name.split(",")[0]
 
 
-def _panels(title: str, statement: str, columns: int, width: float = 10.4) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with a title, a sentence below it, and plots side by side; its width in inches."""
-    figure = Figure(figsize=(width, 4.6), dpi=110, facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 0.85), w_pad=0.12)  # type: ignore[union-attr, call-arg]
-    figure.text(0.015, 0.965, title, fontsize=13, fontweight="bold", va="top", color=INK, parse_math=False)
-    figure.text(0.015, 0.895, statement, fontsize=9.5, va="top", color=GREY, parse_math=False)
+def label_scatter(title: str, method: str, points: NDArray[np.float64], labels: Labels) -> Figure:
+    """A map of vectors, each label in a colour and with a marker of its own, and its name where most of it lies.
+
+    Args:
+        title: what is mapped.
+        method: how, such as `t-SNE`; its axes have no unit.
+        points: (n, 2).
+        labels: of the n items.
+    """
+    statement = (
+        f"What lies together looks alike to the network; {method} keeps neighbours, not distances between groups."
+    )
+    figure, (axes,) = _panels(f"{title}, by {method}", statement, 1, width=9.6, height=9.2)
+    for code in range(-1, len(labels.names)):
+        rows = labels.codes == code
+        colour = PALE if code < 0 else colormaps["turbo"](_spread(code, len(labels.names)))
+        marker = MARKERS[code % len(MARKERS)]
+        axes.scatter(points[rows, 0], points[rows, 1], 16, color=colour, marker=marker, linewidths=0, alpha=0.8)
+    commonest = np.argsort(-np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.names)), kind="stable")
+    for code in commonest[:NAMED]:
+        x, y = np.median(points[labels.codes == code], axis=0)
+        name = axes.annotate(labels.names[code], (x, y + 0.015), fontsize=8, ha="center", va="center", color=INK)
+        name.set(path_effects=[withStroke(linewidth=2.5, foreground="white")], parse_math=False)
+    axes.set(xlabel=f"{method}, first axis (no unit)", ylabel=f"{method}, second axis (no unit)", xticks=[], yticks=[])
+    return figure
+
+
+def _spread(code: int, count: int) -> float:
+    """Colours that lie far apart for numbers that follow each other."""
+    return (0.06 + 0.618 * code) % 0.94 if count > 1 else 0.5
+
+
+def _panels(
+    title: str, statement: str, columns: int, width: float = 10.4, height: float = 4.6
+) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with a title, a sentence below it, and plots side by side; its size in inches."""
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.7 / height), w_pad=0.12)  # type: ignore[union-attr, call-arg]
+    left, top = 0.15 / width, 1 - 0.16 / height
+    figure.text(left, top, title, fontsize=13, fontweight="bold", va="top", color=INK, parse_math=False)
+    figure.text(left, top - 0.32 / height, statement, fontsize=9.5, va="top", color=GREY, parse_math=False)
     panels = figure.subplots(1, columns, squeeze=False)[0]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)

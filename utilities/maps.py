@@ -1,0 +1,160 @@
+"""Maps of vectors in two dimensions, and clusters: what lies near what."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utilities.errors import MissingPackage
+from utilities.labels import Labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Axes that t-SNE gets, after PCA, as its authors recommend; they take what is noise away, and most of the time.
+TSNE_AXES = 50
+#: Neighbours that a point is held near to, in effect.
+PERPLEXITY = 30
+
+
+def tsne(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Van der Maaten and Hinton, Visualizing Data using t-SNE (2008), by scikit-learn, after PCA; seeded.
+
+    Args:
+        embeddings: (n, dimension), n at least 4.
+
+    Returns:
+        (n, 2), each axis from 0 to 1.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    axes = min(TSNE_AXES, *embeddings.shape)
+    fewer = PCA(axes, random_state=0).fit_transform(embeddings)
+    perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
+    return _unit_square(TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(fewer))
+
+
+def umap(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+    """McInnes, Healy and Melville, UMAP (2018), by its authors' package, on cosines; seeded.
+
+    Args:
+        embeddings: (n, dimension), n at least 4.
+
+    Returns:
+        (n, 2), each axis from 0 to 1.
+
+    Raises:
+        MissingPackage: it is not installed.
+    """
+    package = _import_umap()
+    neighbours = min(15, len(embeddings) - 1)
+    # One thread, or the seed does not make two maps agree.
+    reducer = package.UMAP(n_neighbors=neighbours, metric="cosine", init="pca", random_state=0, n_jobs=1)
+    return _unit_square(reducer.fit_transform(embeddings))
+
+
+def _import_umap() -> Any:
+    """UMAP without TensorFlow, which it would import for a kind of map that is not drawn here."""
+    if importlib.util.find_spec("umap") is None:
+        raise MissingPackage("UMAP is not installed: .venv/bin/pip install -e '.[explore]'.")
+    unwanted = "tensorflow" not in sys.modules
+    if unwanted:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It says so.
+            import umap
+    finally:
+        if unwanted:
+            del sys.modules["tensorflow"]
+    return umap
+
+
+def on_a_grid(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Cells of a grid for points of a map, one each, so that all are moved as little as can be.
+
+    The linear assignment problem of squared distances, by SciPy (Crouse 2016); n = 2,000 takes seconds.
+
+    Args:
+        points: (n, 2), each axis from 0 to 1.
+
+    Returns:
+        (n, 2) columns and rows, from 0; the grid is about square, and no cell is taken twice.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    columns = int(np.ceil(np.sqrt(len(points))))
+    rows = int(np.ceil(len(points) / columns))
+    cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
+    # By ranks, since maps are dense here and empty there.
+    ranks = np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0, kind="stable") / max(1, len(points) - 1)
+    middles = (cells + 0.5) / [columns, rows]
+    own, chosen = linear_sum_assignment(cdist(0.5 * (points + ranks), middles, "sqeuclidean"))
+    found = np.empty((len(points), 2), np.int64)
+    found[own] = cells[chosen]
+    return found
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A division of n vectors into k groups."""
+
+    #: (n,) the group of each, from 0; the largest group first.
+    codes: NDArray[np.int64]
+    #: (n,) cosine with the middle of the own group.
+    typicality: NDArray[np.float32]
+
+    @property
+    def count(self) -> int:
+        """How many groups there are."""
+        return int(self.codes.max()) + 1
+
+    def most_typical(self, cluster: int, count: int) -> NDArray[np.int64]:
+        """Numbers of a group's vectors, the nearest to its middle first."""
+        members = np.flatnonzero(self.codes == cluster)
+        return members[np.argsort(-self.typicality[members], kind="stable")][:count]
+
+
+def k_means(embeddings: NDArray[np.float32], count: int) -> Clusters:
+    """Lloyd, Least squares quantization in PCM (1982), by scikit-learn; seeded, the best of four beginnings.
+
+    Args:
+        embeddings: (n, dimension), rows of length 1.
+        count: how many groups, at most n.
+    """
+    from sklearn.cluster import KMeans
+
+    found = KMeans(count, n_init=4, random_state=0).fit(embeddings)
+    sizes = np.bincount(found.labels_, minlength=count)
+    place = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
+    middles = found.cluster_centers_ / np.maximum(np.linalg.norm(found.cluster_centers_, axis=1, keepdims=True), 1e-12)
+    typicality = np.sum(embeddings * middles[found.labels_], axis=1)
+    return Clusters(place[found.labels_].astype(np.int64), typicality.astype(np.float32))
+
+
+def purity(clusters: Clusters, labels: Labels) -> float:
+    """The part of the labelled items that have their group's commonest label (Manning et al. 2008, section 16.3)."""
+    labelled = labels.codes >= 0
+    table = np.zeros((clusters.count, len(labels.names)), np.int64)
+    np.add.at(table, (clusters.codes[labelled], labels.codes[labelled]), 1)
+    return float(table.max(axis=1).sum() / table.sum())
+
+
+def normalized_mutual_information(clusters: Clusters, labels: Labels) -> float:
+    """What groups and labels say of each other, from 0, nothing, to 1 (Manning et al. 2008, section 16.3)."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    labelled = labels.codes >= 0
+    return float(normalized_mutual_info_score(labels.codes[labelled], clusters.codes[labelled]))
+
+
+def _unit_square(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.asarray((points - low) / np.maximum(high - low, 1e-12), np.float64)

@@ -1,0 +1,88 @@
+"""Small pictures of many files, and large pictures made of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from utilities.errors import ImageError
+from utilities.image_files import open_image
+from utilities.settings import Settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Longest side of a thumbnail, in pixels.
+SIDE = 96
+#: What stands for a file that is gone or cannot be read.
+NOTHING = Image.new("RGB", (SIDE, SIDE * 3 // 4), "#d9dde0")
+
+
+def read_thumbnails(files: Sequence[Path], settings: Settings, *, progress: bool = True) -> list[Image.Image]:
+    """A thumbnail of each file, or a grey one where it cannot be read."""
+    with ThreadPoolExecutor(thread_name_prefix="thumbnail") as pool:
+        read = pool.map(partial(_thumbnail, settings=settings), files)
+        return [*tqdm(read, total=len(files), unit="image", desc="thumbnails", disable=not progress)]
+
+
+def _thumbnail(file: Path, settings: Settings) -> Image.Image:
+    try:
+        image = open_image(file, settings, at_least=SIDE)
+    except ImageError:
+        return NOTHING
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as a JPEG that a page carries in itself."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=75)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def tile_map(
+    points: NDArray[np.float64], tiles: Sequence[Image.Image], side: int = 3_000, tile: int = 52
+) -> Image.Image:
+    """Pictures at the places of a map, where they may cover each other; the first lies lowest.
+
+    Args:
+        points: (n, 2), each axis from 0 to 1, the second upward.
+        tiles: n pictures.
+        side: of the whole, in pixels.
+        tile: longest side of each, in pixels.
+    """
+    canvas = Image.new("RGB", (side, side), "white")
+    for (x, y), picture in zip(points, tiles, strict=True):
+        small = picture.copy()
+        small.thumbnail((tile, tile))
+        corner = (round(x * (side - tile) + (tile - small.width) / 2), round((1 - y) * (side - tile)))
+        canvas.paste(small, corner)
+    return canvas
+
+
+def tile_grid(cells: NDArray[np.int64], tiles: Sequence[Image.Image], tile: int = 56) -> Image.Image:
+    """Pictures in the cells of a grid, cut to squares.
+
+    Args:
+        cells: (n, 2) columns and rows, from 0, rows upward.
+        tiles: n pictures.
+        tile: side of each, in pixels.
+    """
+    columns, rows = cells.max(axis=0) + 1
+    canvas = Image.new("RGB", (int(columns) * tile, int(rows) * tile), "white")
+    for (column, row), picture in zip(cells.tolist(), tiles, strict=True):
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side)).resize((tile - 2, tile - 2))
+        canvas.paste(square, (column * tile + 1, (int(rows) - 1 - row) * tile + 1))
+    return canvas
