@@ -151,6 +151,8 @@ def test_a_load_projects_and_the_next_one_goes_on(home: Settings, tree: Path, tm
     assert load.run(tree, pca=8, progress=False, **arguments).inserted == 0  # type: ignore[arg-type]
     with pytest.raises(EmbedderMismatch, match="not of 9 dimensions by PCA; load into another --collection"):
         load.run(tree, pca=9, progress=False, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(EmbedderMismatch, match="are not whitened; load into another --collection"):
+        load.run(tree, pca=8, whiten=True, progress=False, **arguments)  # type: ignore[arg-type]
     network = find_by_fingerprint(info.fingerprint, home)
     assert network
     network.directory.rename(tmp_path / "elsewhere")

@@ -121,6 +121,8 @@ def test_the_notebook_runs(
     monkeypatch.setenv("IMAGES", str(small_tree))
     monkeypatch.setenv("BACKBONE", "mobilenetv2")
     monkeypatch.setenv("WEIGHTS", "random")
+    monkeypatch.setenv("BACKBONES", "mobilenetv2=random")
+    monkeypatch.setenv("REPORTS", str(tmp_path / "reports"))
     content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     committed = [output for cell in content.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in committed), "committed without its pictures"

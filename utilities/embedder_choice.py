@@ -16,6 +16,7 @@ from utilities.backbones import DEFAULT_BACKBONE, backbone_named
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.exported_networks import find_by_fingerprint
 from utilities.fingerprint import Fingerprint
 from utilities.image_to_vec import embed_files, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
@@ -67,8 +68,13 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
     """A collection's own embedder, or the one of the weights that are asked for, which may be another.
 
     Raises:
+        EmbedderMismatch: whitened vectors were asked for, and the collection's are not.
         WeightsUnavailable: the weights cannot be had.
     """
+    network = find_by_fingerprint(known, settings)
+    projection = network.projection() if network else None
+    if wanted.whiten and projection and not projection.whitened:
+        raise EmbedderMismatch(f"The vectors of {known} are not whitened; load into another --collection.")
     own = partial(embedder_of, known, settings, runtime=wanted.runtime, precision=wanted.precision)
     if wanted.weights is None:
         return own()

@@ -22,6 +22,7 @@ from typing import Any
 from utilities.backbones import backbone_named, build_network, check_weights, import_keras, weights_origin
 from utilities.errors import ExportFailed
 from utilities.fingerprint import Fingerprint
+from utilities.quiet import warnings_and_worse
 from utilities.reduction import SHORTEST, Projection
 from utilities.settings import Settings
 
@@ -195,7 +196,8 @@ def _convert(model: Any) -> Any:
         saved_model = f"{folder}/saved_model"
         # Keras's own export to OpenVINO fails on Python 3.13; by way of a SavedModel it works on every version.
         if import_keras().backend.backend() == "tensorflow":
-            model.export(saved_model, format="tf_saved_model", verbose=False)
+            with warnings_and_worse():  # TensorFlow says where it wrote, which is deleted in a moment.
+                model.export(saved_model, format="tf_saved_model", verbose=False)
         else:
             model.save(f"{folder}/model.keras")
             result = subprocess.run(

@@ -172,13 +172,14 @@ def apart(rows: Sequence[str], measure: Callable[..., list[Measured]], *argument
 
 def _measure_library(problem: Problem, name: str) -> list[Measured]:
     build = LIBRARIES[name]
+    try:
+        build(np.array(problem.vectors(in_memory=False)[:64]))  # What the library itself weighs is not the index's.
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"{error.name} is not installed: pip install -e '.[compare]'.") from error
     before = memory_of(None)
     vectors = problem.vectors()
     start = time.perf_counter()
-    try:
-        built = build(vectors)
-    except ModuleNotFoundError as error:
-        raise MissingPackage(f"{error.name} is not installed: pip install -e '.[compare]'.") from error
+    built = build(vectors)
     seconds = time.perf_counter() - start
     measured = replace(_measure(problem, built), build_seconds=seconds, memory=memory_of(None) - before)
     return [replace(measured, what=name)]

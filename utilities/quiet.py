@@ -1,8 +1,9 @@
-"""Libraries that write to standard error from below Python are kept from it."""
+"""Libraries that talk of their own accord are kept from it."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -29,3 +30,14 @@ def silent_standard_error() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@contextlib.contextmanager
+def warnings_and_worse() -> Iterator[None]:
+    """Of what is logged inside, by whatever code, only warnings and errors are heard."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
