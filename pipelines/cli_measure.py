@@ -29,10 +29,20 @@ Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 LabelsFile = Annotated[
     Optional[Path],
-    typer.Option("--labels", help="A CSV with the columns path and label. [default: a file's folder is its label]"),
+    typer.Option(
+        "--labels",
+        parser=lambda path: Path(path).expanduser(),
+        metavar="FILE",
+        help="A CSV with the columns path and label. [default: a file's folder is its label]",
+    ),
 ]
 Out = Annotated[
-    Optional[Path], typer.Option(help="Directory for pictures. [default: lookalike-reports/ and the collection's name]")
+    Optional[Path],
+    typer.Option(
+        parser=lambda path: Path(path).expanduser(),
+        metavar="DIR",
+        help="Directory for pictures. [default: lookalike-reports/ and the name of what is looked at]",
+    ),
 ]
 
 
@@ -41,7 +51,7 @@ def _out(out: Path | None, name: str) -> Path:
         return Path("lookalike-reports") / name
     if out.exists() and not out.is_dir():
         raise InvalidArgument(f"--out {str(out)!r} is a file; give a directory.")
-    return out.expanduser()
+    return out
 
 
 @app.command()
@@ -143,7 +153,9 @@ def explore(
     context: typer.Context,
     collection: Collection,
     labels: LabelsFile = None,
-    sample: Annotated[int, typer.Option(min=10, help="Show at most so many items, drawn at random.")] = 2_000,
+    sample: Annotated[
+        int, typer.Option(min=10, max=5_000, help="Show at most so many items, drawn at random.")
+    ] = 2_000,
     clusters: Annotated[
         Optional[int],
         typer.Option(min=1, help="Look for so many. [default: as many as labels, else the root of half the items]"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.evaluation import TOP_K, choose_queries, exact_score, read_embeddings
 from utilities.image_files import find_images
-from utilities.image_to_vec import embed_files
+from utilities.image_to_vec import embed_sample
 from utilities.index_comparison import (
     LIBRARIES,
     QUERIES,
@@ -31,8 +30,8 @@ from utilities.items import label_of
 from utilities.labels import Labels
 from utilities.milvus_index import INDEXES, is_embedded
 from utilities.milvus_utilities import connect, describe_collection, read_items
-from utilities.reduction import draw_sample
 from utilities.retrieval_metrics import Estimate, bootstrap
+from utilities.sampling import draw_sample
 from utilities.settings import Settings
 
 #: Milvus's own types of index.
@@ -60,6 +59,11 @@ class BackboneQuality:
         """As Milvus stores it, in float32."""
         return 4 * self.dimension
 
+    @property
+    def name(self) -> str:
+        """What tells it from the same backbone with other weights."""
+        return self.backbone if self.weights == "imagenet" else f"{self.backbone}={Path(self.weights).name}"
+
 
 @dataclass(frozen=True)
 class BackboneComparison:
@@ -68,7 +72,8 @@ class BackboneComparison:
     images: int
     labels: int
     rows: list[BackboneQuality]
-    chart: Path
+    #: None if no network could be measured.
+    chart: Path | None
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,14 @@ def backbones(
     paths = [found[row] for row in draw_sample(len(found), sample)]
     if not len(choose_queries(Labels.of([label_of(directory, path) for path in paths]))):
         raise InvalidArgument(
-            f"No two of the images looked at in {str(directory)!r} lie in one folder, so that there is nothing to find."
+            f"The folders of {str(directory)!r} tell nothing: of the {len(paths):,} images looked at some must share a "
+            "folder, and not all of them."
         )
     _read_once(directory, paths)
     rows = [_quality(directory, paths, name, weights, settings, progress) for name, weights in wanted]
-    chart = out / "backbones.png"
     measured = [row for row in rows if not row.reason]
-    if measured:
+    chart = out / "backbones.png" if measured else None
+    if chart:
         _draw_backbones(chart, directory, measured)
     labels = len({label_of(directory, path) for path in paths})
     return BackboneComparison(len(paths), labels, rows, chart)
@@ -128,9 +134,10 @@ def backbones(
 
 def _parsed(name: str) -> tuple[str, str]:
     backbone, _, weights = name.partition("=")
+    weights = str(Path(weights or "imagenet").expanduser())
     backbone_named(backbone)
-    check_weights(weights or "imagenet")
-    return backbone.lower(), weights or "imagenet"
+    check_weights(weights)
+    return backbone.lower(), weights
 
 
 def _read_once(directory: Path, paths: Sequence[str]) -> None:
@@ -150,22 +157,15 @@ def _quality(
         embedder = load_embedder(name, weights, settings)
     except LookalikeError as error:
         return replace(nothing, reason=str(error))
-    blocks, labels = [], []
+    embed_sample(directory, paths[: embedder.batch_size], embedder, settings, name=name, progress=False)  # compiles
     start = time.perf_counter()
-    with (
-        tqdm(total=len(paths), unit="image", desc=name, disable=not progress) as bar,
-        closing(embed_files(directory, paths, embedder, settings)) as chunks,
-    ):
-        for chunk in chunks:
-            blocks.append(chunk.embeddings)
-            labels += [item.label for item in chunk.items]
-            bar.update(len(chunk.items) + len(chunk.failures))
+    items, embeddings = embed_sample(directory, paths, embedder, settings, name=name, progress=progress)
     seconds = time.perf_counter() - start
-    truth = Labels.of(labels)
+    truth = Labels.of([item.label for item in items])
     queries = choose_queries(truth)
     if not len(queries):
-        return replace(nothing, reason="no two images that can be read have one label")
-    values = exact_score(np.concatenate(blocks), truth, queries, progress=False)
+        return replace(nothing, reason="too few of the images can be read")
+    values = exact_score(embeddings, truth, queries, progress=False)
     return replace(
         nothing,
         images_per_second=len(paths) / seconds,
@@ -209,16 +209,17 @@ def indexes(
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
     ids = read_items(client, collection)["id"].to_numpy(np.int64)
-    if len(ids) < TOP_K or (scale and scale < len(ids)):
-        raise InvalidArgument(
-            f"The collection {collection!r} holds {len(ids):,} vectors; --scale must be more, and at least {TOP_K} are "
-            "needed to find the nearest."
-        )
+    if len(ids) < TOP_K:
+        raise InvalidArgument(f"The collection {collection!r} holds {len(ids):,} vectors; at least {TOP_K} are needed.")
+    if scale and scale < len(ids):
+        raise InvalidArgument(f"The collection {collection!r} holds {len(ids):,} vectors; --scale must be more.")
     real = read_embeddings(client, info, ids)
     vectors = np.concatenate([real, jittered(real, scale - len(real), seed=1)]) if scale else real
     rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
         problem = Problem.write(Path(folder), vectors, jittered(real, QUERIES, seed=2))
+        count, dimension = vectors.shape
+        del real, vectors  # They lie in files now, for other processes.
         total = len(MILVUS_INDEXES) + len(LIBRARIES)
         with tqdm(total=total, unit="index", desc="indexes", disable=not progress) as bar:
             if is_embedded(client):
@@ -231,16 +232,12 @@ def indexes(
                 rows.append(measured)
                 bar.update()
     chart = out / "indexes.png"
-    _draw_indexes(chart, collection, vectors, rows)
-    return IndexComparison(collection, len(vectors), vectors.shape[1], len(real), rows, chart)
+    _draw_indexes(chart, f"{collection}: {count:,} vectors of {dimension:,} dimensions", rows)
+    return IndexComparison(collection, count, dimension, len(ids), rows, chart)
 
 
-def _draw_indexes(
-    file: Path, collection: str, vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]], rows: Sequence[Measured]
-) -> None:
+def _draw_indexes(file: Path, title: str, rows: Sequence[Measured]) -> None:
     from utilities.charts import recall_and_speed_chart
 
-    curves = {row.what: row.curve for row in rows if row.curve}
     file.parent.mkdir(parents=True, exist_ok=True)
-    title = f"{collection}: {len(vectors):,} vectors of {vectors.shape[1]:,} dimensions"
-    recall_and_speed_chart(title, curves).savefig(file)
+    recall_and_speed_chart(title, {row.what: row.curve for row in rows if row.curve}).savefig(file)

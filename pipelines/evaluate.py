@@ -85,8 +85,8 @@ def run(
     chosen = choose_queries(truth, queries)
     if not len(chosen):
         raise InvalidArgument(
-            f"No two of the {len(items):,} items of {collection!r} have one label, so that there is nothing to find; "
-            "give a CSV with --labels."
+            f"The labels of the {len(items):,} items of {collection!r} tell nothing: some items must share one, and "
+            "not all of them; give a CSV with --labels."
         )
     rankings = leave_one_out(client, info, ids, chosen, progress=progress)
     values = score(rankings, truth)

@@ -13,10 +13,9 @@ from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument, MissingPackage
 from utilities.evaluation import read_embeddings
 from utilities.explore_page import explore_page
-from utilities.labels import Labels, labels_of
+from utilities.labels import Labels, labelled_sample
 from utilities.maps import Clusters, k_means, normalized_mutual_information, on_a_grid, purity, tsne, umap
 from utilities.milvus_utilities import connect, describe_collection, read_items
-from utilities.reduction import draw_sample
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
 from utilities.thumbnails import read_thumbnails, tile_grid, tile_map
@@ -65,7 +64,7 @@ def run(
     Args:
         collection: its name.
         labels: a CSV with the columns `path` and `label`; by default the folder that holds a file is its label.
-        sample: at most so many items, drawn at random.
+        sample: at most so many items, drawn at random; with `labels`, of those that it names.
         clusters: how many k-means looks for; by default as many as there are labels, or the root of half the items.
         out: directory for pictures and page.
         settings: limits and places; from the environment by default.
@@ -79,16 +78,17 @@ def run(
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
-    everything = read_items(client, collection).sort_values("path", ignore_index=True)
-    items = everything.iloc[draw_sample(len(everything), sample)].reset_index(drop=True)
+    everything = read_items(client, collection)
+    items, truth = labelled_sample(everything, labels, sample)
     if len(items) < FEWEST:
-        raise InvalidArgument(f"The collection {collection!r} holds {len(items)} items; a map needs {FEWEST}.")
-    truth = labels_of(items, labels)
+        raise InvalidArgument(
+            f"The collection {collection!r} holds {len(items)} items with a label; a map needs {FEWEST}."
+        )
     count = clusters or (len(truth.names) if len(truth.names) > 1 else round(np.sqrt(len(items) / 2)))
     if count > len(items):
         raise InvalidArgument(f"{len(items):,} items cannot be put into {count:,} clusters; say fewer with --clusters.")
     embeddings = read_embeddings(client, info, items["id"].to_numpy(np.int64))
-    found = k_means(embeddings, min(count, len(items)))
+    found = k_means(embeddings, count)
     maps = {"t-SNE": tsne(embeddings)}
     without_umap = ""
     try:

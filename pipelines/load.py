@@ -170,7 +170,7 @@ def run(
         if embedder is None and existing:
             embedder = embedder_as_before(existing.fingerprint, wanted, settings)
         elif embedder is None:
-            embedder = new_embedder(directory, paths, wanted, settings)
+            embedder = new_embedder(directory, paths, wanted, settings, progress=progress)
         create = partial(
             create_collection,
             client,

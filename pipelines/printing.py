@@ -77,7 +77,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     print(
         f"{evaluation.collection}: {counted(evaluation.items, 'item')} of {counted(evaluation.labels, 'label')}, "
         f"{evaluation.queries:,} searched with"
-        + (f"; {left_out:,} share their label with no other" if left_out else "")
+        + (f"; {left_out:,} have no label, or share it with no other" if left_out else "")
     )
     print()
     figures = [
@@ -88,7 +88,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     worst = evaluation.worst.head(_WORST)
     rows = zip(worst["label"], worst["queries"], worst["mean"], strict=True)
     print_table(
-        ["label", "queries", "precision@20"], [[label, f"{n:,}", f"{mean:.4f}"] for label, n, mean in rows], {1, 2}
+        ["label", "queries", "precision@20"],
+        [[printable(label), f"{n:,}", f"{mean:.4f}"] for label, n, mean in rows],
+        {1, 2},
     )
     if evaluation.confusions.empty:
         print("\nno label is taken for another")
@@ -98,7 +100,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         shares = zip(taken["label"], taken["found"], taken["share"], strict=True)
         print_table(
             ["label", "found in its place", "of its neighbours"],
-            [[label, found, f"{share:.1%}"] for label, found, share in shares],
+            [[printable(label), printable(found), f"{share:.1%}"] for label, found, share in shares],
             {2},
         )
     print(f"\nthe worst queries: {evaluation.picture}")
@@ -151,19 +153,20 @@ def print_backbones(comparison: BackboneComparison) -> None:
         figures = [f"{row.dimension:,}", f"{row.bytes_per_vector:,}"]
         if row.images_per_second and row.precision and row.map and row.accuracy:
             quality = [f"{each.mean:.4f}" for each in (row.precision, row.map, row.accuracy)]
-            rows.append([row.backbone, *figures, f"{row.images_per_second:,.1f}", *quality])
+            rows.append([row.name, *figures, f"{row.images_per_second:,.1f}", *quality])
         else:
-            rows.append([row.backbone, *figures, "-", "-", "-", "-"])
+            rows.append([row.name, *figures, "-", "-", "-", "-"])
     print_table(header, rows, right=set(range(1, 7)))
     for row in comparison.rows:
         if row.reason:
-            print(f"{row.backbone}: {row.reason}")
-    if any(not row.reason for row in comparison.rows):
+            print(f"{row.name}: {row.reason}")
+    if comparison.chart:
         print(f"chart: {comparison.chart}")
 
 
 def print_backbones_as_json(comparison: BackboneComparison) -> None:
-    print_json({**asdict(comparison), "rows": [asdict(row) for row in comparison.rows]})
+    rows = [{**asdict(row), "bytes_per_vector": row.bytes_per_vector} for row in comparison.rows]
+    print_json({**asdict(comparison), "rows": rows})
 
 
 def print_indexes(comparison: IndexComparison) -> None:

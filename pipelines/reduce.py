@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from utilities.errors import InvalidArgument
 from utilities.evaluation import TOP_K, choose_queries, exact_score, read_embeddings
-from utilities.labels import Labels, labels_of
+from utilities.labels import Labels, labelled_sample
 from utilities.milvus_utilities import connect, describe_collection, read_items
-from utilities.reduced_collections import copy_reduced
-from utilities.reduction import FIT_SAMPLE, PrincipalComponents, dimensions_to_try, draw_sample
+from utilities.reduced_collections import check_copy, copy_reduced
+from utilities.reduction import FIT_SAMPLE, PrincipalComponents, dimensions_to_try
 from utilities.retrieval_metrics import exact_neighbours_of_each, overlap_at_k
 from utilities.settings import Settings
 
@@ -76,10 +76,11 @@ def run(
     Args:
         collection: its name.
         into: a collection to make, or to complete, of the same items with fewer dimensions; None to measure only.
-        pca: how many; by default the smallest number tried that keeps `KEPT` of the full quality.
+        pca: how many; by default the smallest number tried that keeps `KEPT` of the full quality, or all if none does.
         whiten: whether all dimensions are made to vary alike.
         labels: a CSV with the columns `path` and `label`; by default the folder that holds a file is its label.
-        sample: at most so many vectors, drawn at random, are fitted to and searched with.
+        sample: at most so many vectors, drawn at random, are fitted to and searched with; with `labels`, of the items
+            that it names.
         out: directory for the chart.
         settings: limits and places; from the environment by default.
         progress: whether to draw progress bars on standard error.
@@ -87,7 +88,7 @@ def run(
     Raises:
         CollectionNotFound: no such collection.
         EmbedderMismatch: the collection to complete is another one.
-        InvalidArgument: a number of dimensions that cannot be had, or too few items.
+        InvalidArgument: a collection that is reduced already, a number of dimensions that cannot be had, too few items.
         WeightsUnavailable: the network that made the vectors is not here, so that no new one can be made of it.
         DatabaseError: Milvus failed.
     """
@@ -96,11 +97,14 @@ def run(
     info = describe_collection(client, collection)
     if pca and not into:
         raise InvalidArgument("--pca says how many dimensions the new collection has; name that one with --into.")
-    items = read_items(client, collection).sort_values("path", ignore_index=True)
+    if into:
+        existing = check_copy(client, info, into, pca, settings, whiten=whiten)
+        pca = pca or (existing.fingerprint.dimension if existing else None)
+    items, truth = labelled_sample(read_items(client, collection), labels, sample)
     if len(items) <= TOP_K + 1:
-        raise InvalidArgument(f"The collection {collection!r} holds {len(items)} items, too few to fit PCA to.")
-    items = items.iloc[draw_sample(len(items), sample)].reset_index(drop=True)
-    truth = labels_of(items, labels)
+        raise InvalidArgument(
+            f"{collection!r} holds {len(items)} items with a label, too few to fit PCA to; {TOP_K + 2} are needed."
+        )
     embeddings = read_embeddings(client, info, items["id"].to_numpy(np.int64))
     components = PrincipalComponents.of(embeddings)
     if pca:
@@ -112,9 +116,7 @@ def run(
     _draw(chart, collection, components, full, reduced, enough, best)
     copied = None
     if into:
-        dimension = pca or enough
-        if dimension is None:
-            raise InvalidArgument(f"No number of dimensions keeps {KEPT:.0%} of the quality; say one with --pca.")
+        dimension = pca or enough or components.rank
         projection = components.projection(dimension, whiten=whiten)
         copied = (into, copy_reduced(client, info, into, projection, settings, progress=progress))
     return Reduction(collection, len(items), full, reduced, enough, best, chart, copied)

@@ -45,7 +45,7 @@ def test_nothing_has_no_labels() -> None:
         (b"path,label\n\xff,a\n", "cannot be read as a CSV: 'utf-8' codec can't decode"),
         (b'path,label\n"a,b\n', "cannot be read as a CSV"),
         (b"path,label\na/1.png,cup\na/1.png,pan\n", "gives 'a/1.png' more than one label"),
-        (b"path,label\nc/1.png,cup\n", "names none of the 4 items by its path, such as 'a/1.png'"),
+        (b"path,label\nc/1.png,cup,\n", "names none of the 4 items by its path, such as 'a/1.png'"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -24,13 +24,16 @@ from utilities.exported_networks import find_by_fingerprint
 from utilities.id_map import IdMap
 from utilities.milvus_utilities import (
     connect,
+    create_collection,
     delete_items,
     describe_collection,
     drop_collection,
+    insert_embeddings,
     nearest_neighbours,
     read_items,
 )
-from utilities.reduction import PrincipalComponents, Projection, dimensions_to_try, draw_sample
+from utilities.reduction import PrincipalComponents, Projection, dimensions_to_try
+from utilities.sampling import draw_sample
 from utilities.settings import Settings
 
 
@@ -226,19 +229,66 @@ def test_a_copy_that_was_interrupted_is_completed(loaded: Settings, client: Milv
     np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(EmbedderMismatch, match="not of 'drawn' reduced to 7 dimensions; choose another name"):
         reduce.run("drawn", **{**arguments, "pca": 7})  # type: ignore[arg-type]
-    with pytest.raises(EmbedderMismatch, match="choose another name"):
-        reduce.run("drawn", **{**arguments, "into": "drawn"})  # type: ignore[arg-type]
+    for others, message in (
+        ({"into": "drawn"}, "choose another name"),
+        ({"whiten": True}, "reduced to 8 dimensions and whitened; choose another name"),
+    ):
+        with pytest.raises(EmbedderMismatch, match=message):
+            reduce.run("drawn", **{**arguments, **others})  # type: ignore[arg-type]
+    # Without a number the copy's own counts.
+    assert reduce.run("drawn", **{**arguments, "pca": None}).into == ("less", len(items))  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidArgument, match="'less' are reduced already, to 8 dimensions; reduce the collection that"
+    ):
+        reduce.run("less", **{**arguments, "into": "least", "pca": 4})  # type: ignore[arg-type]
+    network = find_by_fingerprint(describe_collection(client, "less").fingerprint, loaded)
+    assert network
+    network.directory.rename(tmp_path / "elsewhere")
+    with pytest.raises(WeightsUnavailable, match=r"The network of the collection 'less', mobilenetv2-8-\w+, is not in"):
+        reduce.run("drawn", **arguments)  # type: ignore[arg-type]
     drop_collection(client, "less")
 
 
-def test_without_labels_neighbours_are_counted(loaded: Settings, tmp_path: Path) -> None:
+def test_vectors_of_any_length_are_reduced_by_their_directions(
+    lite: MilvusClient, settings: Settings, networks: Path, tmp_path: Path
+) -> None:
+    """As a notebook inserts them, into a collection that does not know what made them."""
+    settings.networks.symlink_to(networks)
+    random = np.random.default_rng(0)
+    vectors = unit(random.normal(size=(60, 1280)))
+    lengths = np.linspace(0.1, 50, 60, dtype=np.float32)[:, None]
+    fingerprint = replace(load_embedder("mobilenetv2", "random", settings).fingerprint, weights_digest="")
+    create_collection(lite, "long", dimension=1280, fingerprint=fingerprint)
+    paths = [str(tmp_path / f"{row % 2}/{row}.jpg") for row in range(60)]
+    ids = np.array(insert_embeddings(lite, "long", vectors * lengths, paths, settings=settings))
+    np.testing.assert_allclose(read_embeddings(lite, describe_collection(lite, "long"), ids), vectors, atol=1e-5)
+    for _ in range(2):  # The second completes the first.
+        found = reduce.run("long", into="short", pca=8, out=tmp_path, settings=settings, progress=False)
+        assert found.into == ("short", 60)
+    reduced = read_embeddings(lite, describe_collection(lite, "short"), ids)
+    # The sample is sorted by path, which does not matter to PCA but for signs, and not at all to cosines.
+    expected = PrincipalComponents.of(vectors).projection(8)(vectors)
+    np.testing.assert_allclose(reduced @ reduced.T, expected @ expected.T, atol=1e-3)
+
+
+def test_without_labels_that_tell_anything_neighbours_are_counted(loaded: Settings, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"path,label\n{next(iter(IdMap(loaded.id_map_path('drawn')).read()['path']))},alone\n")
+    paths = IdMap(loaded.id_map_path("drawn")).read()["path"]
+    labels.write_text("\n".join(["path,label", *(f"{path},same" for path in paths[1:])]))
     found = reduce.run("drawn", labels=labels, out=tmp_path, settings=loaded, progress=False)
+    assert found.sample == len(paths) - 1
     assert found.full.precision is None
     assert found.best is None
     with pytest.raises(InvalidArgument, match="name that one with --into"):
         reduce.run("drawn", pca=8, out=tmp_path, settings=loaded, progress=False)
+    labels.write_text(f"path,label\n{paths[0]},alone\n")
+    with pytest.raises(InvalidArgument, match="holds 1 items with a label, too few to fit PCA to; 22 are needed"):
+        reduce.run("drawn", labels=labels, out=tmp_path, settings=loaded, progress=False)
+
+
+def test_vectors_that_are_all_the_same_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="which are all the same"):
+        PrincipalComponents.of(np.ones((30, 4), np.float32)).projection(1)
 
 
 def test_the_command_shows_what_is_enough(
@@ -252,3 +302,27 @@ def test_the_command_shows_what_is_enough(
     numbers = json.loads(lookalike("reduce", "drawn", "--out", tmp_path / "report", "--json").stdout)
     assert numbers["full"]["dimension"] == 1280
     assert numbers["into"] is None
+    count = len(list(tree.rglob("*.jpg")))
+    copied = lookalike("reduce", "drawn", "--into", "less", "--pca", "6", "--whiten", "--out", tmp_path / "report")
+    assert copied.stdout.splitlines()[-1] == f"less holds {count} items"
+    assert lookalike("load", tree, "--collection", "less", "--pca", "6").stdout.startswith(f"{count} found: 0 inserted")
+    shown = dict(
+        line.split(maxsplit=1) for line in lookalike("info", "less").stdout.splitlines() if " digest" not in line
+    )
+    assert shown["dimension"] == "6"
+    query = lookalike("query", sorted(tree.rglob("*.jpg"))[0], "--collection", "less", "--top-k", "1")
+    assert query.returncode == 0, query.stderr
+    loaded = lookalike(
+        "load",
+        tree,
+        "--collection",
+        "again",
+        "--pca",
+        "6",
+        "--whiten",
+        "--backbone",
+        "mobilenetv2",
+        "--weights",
+        "random",
+    )
+    assert loaded.stdout.startswith(f"{count} found: {count} inserted"), loaded.stderr

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from utilities.retrieval_metrics import (
     average_precision,
     bootstrap,
-    exact_average_precision,
     exact_neighbours,
     exact_neighbours_of_each,
+    exact_rankings,
     nearest_label,
     overlap_at_k,
     precision_at_k,
@@ -98,16 +98,18 @@ def test_the_nearest_of_each_leaves_out_itself() -> None:
     np.testing.assert_array_equal(found, [[1, 3, 2], [0, 3, 2], [3, 1, 0], [2, 1, 0]])
 
 
-def test_exact_average_precision_ranks_everything_but_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_rankings_are_of_everything_but_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels = directions(0, 10, 25, 60, 90), np.array([0, 1, 0, 1, 2])
     queries = np.array([0, 1, 2, 3])
+    nearest = [[1, 2, 3], [0, 2, 3], [1, 0, 3], [4, 2, 1]]
     # From 0 degrees: 10, 25*, 60, 90; from 10: 0, 25, 60*, 90; from 25: 10, 0*, 60, 90; from 60: 90, 25, 10*, 0.
-    expected = [1 / 2, 1 / 3, 1 / 2, 1 / 3]
-    np.testing.assert_allclose(np.concatenate([*exact_average_precision(embeddings, labels, queries)]), expected)
-    monkeypatch.setattr("utilities.retrieval_metrics._SIMILARITIES", 5)  # One query at a time.
-    blocks = [*exact_average_precision(embeddings, labels, queries)]
-    assert [len(block) for block in blocks] == [1, 1, 1, 1]
-    np.testing.assert_allclose(np.concatenate(blocks), expected)
+    worth = [1 / 2, 1 / 3, 1 / 2, 1 / 3]
+    for most, blocks in ((2**22, 1), (5, 4)):  # The second time one query after the other.
+        monkeypatch.setattr("utilities.retrieval_metrics._RANKED", most)
+        found = [*exact_rankings(embeddings, labels, queries, k=3)]
+        assert len(found) == blocks
+        np.testing.assert_array_equal(np.concatenate([neighbours for neighbours, _ in found]), nearest)
+        np.testing.assert_allclose(np.concatenate([values for _, values in found]), worth)
 
 
 def test_the_bootstrap_holds_the_mean_and_narrows_with_the_root_of_the_number() -> None:

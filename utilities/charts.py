@@ -105,7 +105,7 @@ def recall_and_speed_chart(title: str, curves: Mapping[str, Sequence[tuple[float
         title: what was searched.
         curves: by the name of an index, (recall, queries a second) at several settings, or at its only one.
     """
-    statement = "Up and to the right is better; each point is one setting of a search in batches of 1,000 queries."
+    statement = "Up and to the right is better; each point is one setting of a search with many queries at once."
     figure, (axes,) = _panels(f"{title}: recall against speed", statement, 1, width=9.0)
     families = list(dict.fromkeys(_family(name) for name in curves))
     for number, (name, points) in enumerate(curves.items()):

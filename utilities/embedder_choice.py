@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
 
 from utilities.backbones import DEFAULT_BACKBONE, backbone_named
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
@@ -18,9 +14,10 @@ from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embe
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.exported_networks import find_by_fingerprint
 from utilities.fingerprint import Fingerprint
-from utilities.image_to_vec import embed_files, sample_pixels
+from utilities.image_to_vec import embed_sample, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
-from utilities.reduction import PrincipalComponents, Projection, draw_sample
+from utilities.reduction import FIT_SAMPLE, PrincipalComponents, Projection
+from utilities.sampling import draw_sample
 from utilities.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -86,7 +83,9 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
     return own() if exact.fingerprint == made_of else exact
 
 
-def new_embedder(directory: Path, paths: Sequence[str], wanted: Wanted, settings: Settings) -> Embedder:
+def new_embedder(
+    directory: Path, paths: Sequence[str], wanted: Wanted, settings: Settings, *, progress: bool = True
+) -> Embedder:
     """The embedder that is asked for; int8 is calibrated, and PCA fitted, on a sample of a tree.
 
     Raises:
@@ -98,13 +97,15 @@ def new_embedder(directory: Path, paths: Sequence[str], wanted: Wanted, settings
     most = backbone_named(backbone).dimension
     if wanted.pca and not 1 <= wanted.pca <= most:
         raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")
+    if wanted.pca and len(paths) <= wanted.pca:
+        raise _too_few(wanted.pca, len(paths))
     if wanted.precision == "int8":
         embedder = _quantized(directory, paths, backbone, weights, wanted.runtime, settings)
     else:
         embedder = load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
     if not wanted.pca:
         return embedder
-    projection = _fitted(directory, paths, embedder, wanted.pca, wanted.whiten, settings)
+    projection = _fitted(directory, paths, embedder, wanted, settings, progress)
     return reduce_embedder(embedder, projection, settings, runtime=wanted.runtime, precision=wanted.precision)
 
 
@@ -122,26 +123,23 @@ def _quantized(
 
 
 def _fitted(
-    directory: Path, paths: Sequence[str], embedder: Embedder, dimension: int, whiten: bool, settings: Settings
+    directory: Path, paths: Sequence[str], embedder: Embedder, wanted: Wanted, settings: Settings, progress: bool
 ) -> Projection:
-    chosen = [paths[row] for row in draw_sample(len(paths))]
+    dimension = wanted.pca or 0
+    chosen = [paths[row] for row in draw_sample(len(paths), FIT_SAMPLE)]
     logger.info("Embedding %s images to fit PCA to them.", f"{len(chosen):,}")
-    blocks = []
-    with (
-        tqdm(total=len(chosen), unit="image", desc="sample", leave=False) as bar,
-        closing(embed_files(directory, chosen, embedder, settings)) as chunks,
-    ):
-        for chunk in chunks:
-            blocks.append(chunk.embeddings)
-            bar.update(len(chunk.items) + len(chunk.failures))
-    embeddings = np.concatenate(blocks)  # (at most FIT_SAMPLE, dimension)
+    _, embeddings = embed_sample(directory, chosen, embedder, settings, name="sample", progress=progress)
     if len(embeddings) <= dimension:
-        raise InvalidArgument(
-            f"--pca {dimension:,} has to be fitted to more than {dimension:,} images that can be read, and here are "
-            f"{len(embeddings):,}."
-        )
+        raise _too_few(dimension, len(embeddings))
     components = PrincipalComponents.of(embeddings)
-    projection = components.projection(dimension, whiten=whiten)
+    projection = components.projection(dimension, whiten=wanted.whiten)
     kept = components.variances[:dimension].sum() / components.variances.sum()
     logger.info("%s of %s dimensions keep %.1f %% of the variance.", dimension, embeddings.shape[1], 100 * kept)
     return projection
+
+
+def _too_few(dimension: int, images: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"--pca {dimension:,} has to be fitted to more than {dimension:,} images that can be read, and here are "
+        f"{images:,}."
+    )

@@ -12,14 +12,15 @@ from tqdm import tqdm
 from utilities.collection_info import CollectionInfo
 from utilities.labels import Labels
 from utilities.milvus_utilities import nearest_neighbours, stored_embeddings
+from utilities.reduction import unit_length
 from utilities.retrieval_metrics import (
     average_precision,
-    exact_average_precision,
-    exact_neighbours_of_each,
+    exact_rankings,
     nearest_label,
     precision_at_k,
     recall_at_k,
 )
+from utilities.sampling import draw_sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,12 +49,12 @@ def choose_queries(labels: Labels, count: int | None = None) -> NDArray[np.int64
         count: at most so many, drawn at random, the same at every call; None for all.
 
     Returns:
-        (n,) sorted.
+        (n,) sorted; none where all items have one and the same label, since then every answer would be right.
     """
+    if len(labels.names) < 2:
+        return np.empty(0, np.int64)
     possible = np.flatnonzero(labels.others() > 0)
-    if count is None or count >= len(possible):
-        return possible
-    return np.sort(np.random.default_rng(0).choice(possible, count, replace=False))
+    return possible if count is None else possible[draw_sample(len(possible), count)]
 
 
 def leave_one_out(
@@ -110,7 +111,7 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
         query's average precision. `accuracy@k` is 1 where the k nearest neighbours vote for the query's label.
     """
     own = labels.codes[rankings.queries]
-    found = np.where(rankings.neighbours >= 0, labels.codes[rankings.neighbours], -1)  # (n, k)
+    found = _labels_found(rankings, labels)
     relevant = found == own[:, None]
     totals = labels.others()[rankings.queries]
     values = {f"precision@{k}": precision_at_k(relevant, k) for k in PLACES}
@@ -122,25 +123,27 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
 def exact_score(
     embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
 ) -> dict[str, NDArray[np.float64]]:
-    """As `score`, every vector compared with every other, and `map`: the average precision of the whole ranking.
+    """As `score`, every vector compared with every other by cosine, and `map`, the average precision of whole rankings.
 
     Args:
         embeddings: (n, dimension) of all items, rows of length 1.
         labels: of all items.
-        queries: (m,) numbers of the items to search with.
+        queries: (m,) numbers of the items to search with, from `choose_queries`.
         progress: whether to draw a progress bar on standard error.
     """
-    values = score(Rankings(queries, exact_neighbours_of_each(embeddings, TOP_K)[queries]), labels)
-    blocks = []
+    neighbours, worth = [], []
     with tqdm(total=len(queries), unit="query", desc="exact search", disable=not progress) as bar:
-        for block in exact_average_precision(embeddings, labels.codes, queries):
-            blocks.append(block)
-            bar.update(len(block))
-    return values | {"map": np.concatenate(blocks)}
+        for nearest, values in exact_rankings(embeddings, labels.codes, queries, TOP_K):
+            neighbours.append(nearest)
+            worth.append(values)
+            bar.update(len(values))
+    found = np.full((len(queries), TOP_K), -1, np.int64)
+    found[:, : neighbours[0].shape[1]] = np.concatenate(neighbours)
+    return score(Rankings(queries, found), labels) | {"map": np.concatenate(worth)}
 
 
 def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """All vectors of some items, in their order, in memory.
+    """All vectors of some items, in their order, in memory, made of length 1 if they are not.
 
     Args:
         client: from `connect`.
@@ -158,7 +161,7 @@ def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.
     for page, vectors in stored_embeddings(client, info):
         wanted = [row for row, each in enumerate(page) if each["id"] in place]
         embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]
-    return embeddings
+    return unit_length(embeddings)
 
 
 def worst_labels(values: NDArray[np.float64], queries: NDArray[np.int64], labels: Labels) -> pd.DataFrame:
@@ -189,8 +192,8 @@ def confusions(rankings: Rankings, labels: Labels) -> pd.DataFrame:
         Columns `label`, `found` (another label) and `share`: the part of the label's neighbours that have the other.
     """
     own = np.repeat(labels.codes[rankings.queries], rankings.neighbours.shape[1])
-    found = np.where(rankings.neighbours >= 0, labels.codes[rankings.neighbours], -1).ravel()
-    pairs = pd.DataFrame({"label": own, "found": found})
+    there = rankings.neighbours.ravel() >= 0
+    pairs = pd.DataFrame({"label": own[there], "found": _labels_found(rankings, labels).ravel()[there]})
     totals = pairs.groupby("label").size()
     wrong = pairs[(pairs["found"] >= 0) & (pairs["found"] != pairs["label"])]
     counts = wrong.groupby(["label", "found"]).size().rename("count").reset_index()
@@ -199,3 +202,8 @@ def confusions(rankings: Rankings, labels: Labels) -> pd.DataFrame:
     for column in ("label", "found"):
         counts[column] = [labels.names[code] for code in counts[column]]
     return counts[["label", "found", "share"]]
+
+
+def _labels_found(rankings: Rankings, labels: Labels) -> NDArray[np.int64]:
+    """(n, k) labels of the neighbours; -1 for one without, and where there is none."""
+    return np.where(rankings.neighbours >= 0, labels.codes[rankings.neighbours], -1)

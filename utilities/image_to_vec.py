@@ -133,6 +133,35 @@ def embed_files(
         yield from (batch.chunk(nothing) for batch in under_way)
 
 
+def embed_sample(
+    root: Path, paths: Sequence[str], embedder: Embedder, settings: Settings, *, name: str, progress: bool = True
+) -> tuple[list[Item], NDArray[np.float32]]:
+    """Embed files of a tree, as many as fit into memory.
+
+    Args:
+        root: directory that the paths are relative to.
+        paths: POSIX paths.
+        embedder: what embeds.
+        settings: limits.
+        name: of the progress bar.
+        progress: whether to draw one on standard error.
+
+    Returns:
+        The items of the n files that can be read, and their embeddings, (n, dimension) float32.
+    """
+    items: list[Item] = []
+    blocks = [np.empty((0, embedder.fingerprint.dimension), np.float32)]
+    with (
+        tqdm(total=len(paths), unit="image", desc=name, disable=not progress) as bar,
+        closing(embed_files(root, paths, embedder, settings)) as chunks,
+    ):
+        for chunk in chunks:
+            items += chunk.items
+            blocks.append(chunk.embeddings)
+            bar.update(len(chunk.items) + len(chunk.failures))
+    return items, np.concatenate(blocks)
+
+
 def sample_pixels(
     root: Path, paths: Sequence[str], count: int, embedder: Embedder, settings: Settings
 ) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from utilities.milvus_utilities import (
     connect,
     create_collection,
     drop_collection,
+    find_collection,
     flush,
     flush_and_index,
     insert_items,
@@ -89,10 +90,14 @@ def jittered(vectors: NDArray[np.float32], count: int, seed: int) -> NDArray[np.
         (count, dimension) float32, rows of length 1.
     """
     random = np.random.default_rng(seed)
-    chosen = vectors[random.integers(0, len(vectors), count)]
-    noise = random.standard_normal(chosen.shape, dtype=np.float32)
-    moved = chosen + np.float32(JITTER / np.sqrt(chosen.shape[1])) * noise
-    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
+    made = np.empty((count, vectors.shape[1]), np.float32)
+    for start in range(0, count, 10_000):  # so that there is one copy of them in memory, not five
+        block = made[start : start + 10_000]
+        random.standard_normal(dtype=np.float32, out=block)
+        block *= np.float32(JITTER / np.sqrt(vectors.shape[1]))
+        block += vectors[random.integers(0, len(vectors), len(block))]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return made
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,9 @@ def measure_libraries(problem: Problem, names: Iterable[str]) -> Iterable[Measur
 def measure_milvus(
     problem: Problem, name: str, settings: Settings, indexes: Sequence[str], server: int | None = None
 ) -> list[Measured]:
-    """Measure indexes of Milvus, in a collection of their own that is dropped in the end.
+    """Measure indexes of Milvus, one after another, in a collection of their own that is dropped in the end.
+
+    Memory is that of the database, so that each index is charged with what it has not given back of those before.
 
     Args:
         problem: what to search.
@@ -155,7 +162,15 @@ def measure_milvus(
         server: process id of the server, if it runs on this machine and its memory is to be told.
     """
     rows = [f"{name}, {index}" for index in indexes]
-    return apart(rows, _measure_milvus, problem, name, settings, tuple(indexes), server)
+    collection = f"lookalike_comparison_{item_id(str(problem.folder))}"
+    try:
+        return apart(rows, _measure_milvus, problem, name, settings, collection, tuple(indexes), server)
+    finally:
+        # Here, since the process that filled it may have been ended.
+        client = connect(settings=settings)
+        if find_collection(client, collection):
+            drop_collection(client, collection)
+        client.close()
 
 
 def apart(rows: Sequence[str], measure: Callable[..., list[Measured]], *arguments: object) -> list[Measured]:
@@ -165,7 +180,7 @@ def apart(rows: Sequence[str], measure: Callable[..., list[Measured]], *argument
             return process.submit(measure, *arguments).result()
     except BrokenProcessPool:
         reason = "its process was ended by the system, probably for lack of memory"
-    except (LookalikeError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # of whatever library: what others have shown is not lost for it
         reason = str(error) or type(error).__name__
     return [Measured(row, reason=reason) for row in rows]
 
@@ -174,53 +189,54 @@ def _measure_library(problem: Problem, name: str) -> list[Measured]:
     build = LIBRARIES[name]
     try:
         build(np.array(problem.vectors(in_memory=False)[:64]))  # What the library itself weighs is not the index's.
-    except ModuleNotFoundError as error:
-        raise MissingPackage(f"{error.name} is not installed: pip install -e '.[compare]'.") from error
+    except ImportError as error:
+        raise MissingPackage(f"it cannot be imported ({error}): .venv/bin/pip install -e '.[compare]'") from error
     before = memory_of(None)
     vectors = problem.vectors()
     start = time.perf_counter()
     built = build(vectors)
     seconds = time.perf_counter() - start
-    measured = replace(_measure(problem, built), build_seconds=seconds, memory=memory_of(None) - before)
-    return [replace(measured, what=name)]
+    del vectors  # An index that needs them has kept them.
+    held = memory_of(None) - before
+    return [replace(_measure(problem, built), what=name, build_seconds=seconds, memory=held)]
 
 
 def _measure_milvus(
-    problem: Problem, name: str, settings: Settings, indexes: Sequence[str], server: int | None
+    problem: Problem, name: str, settings: Settings, collection: str, indexes: Sequence[str], server: int | None
 ) -> list[Measured]:
     vectors = problem.vectors(in_memory=False)
     count, dimension = vectors.shape
     client = connect(settings=settings)
-    collection = f"lookalike_comparison_{item_id(str(problem.folder))}"
     fingerprint = Fingerprint("comparison", "0" * 32, "", dimension)
     info = create_collection(client, collection, dimension=dimension, fingerprint=fingerprint, root=problem.folder)
     tellable = server is not None or not settings.database_uri.startswith(("http", "tcp", "unix"))
-    try:
-        before, start = memory_of(server), time.perf_counter()
-        numbers = {}
-        for first in range(0, count, 1_000):
-            block = np.ascontiguousarray(vectors[first : first + 1_000])
-            items = [_item(first + row) for row in range(len(block))]
-            numbers.update({item.id: first + row for row, item in enumerate(items)})
-            insert_items(client, info, items, block)
-        flush(client, info)
-        held = memory_of(server) - before if tellable else float("nan")
-        rows = [Measured(f"{name}, insertion", time.perf_counter() - start, held)]
-        for index in indexes:
-            start = time.perf_counter()
+
+    def held() -> float:
+        return memory_of(server) - before if tellable else float("nan")
+
+    before, start = memory_of(server) if tellable else 0.0, time.perf_counter()
+    numbers = {}
+    for first in range(0, count, 1_000):
+        block = np.ascontiguousarray(vectors[first : first + 1_000])
+        items = [_item(first + row) for row in range(len(block))]
+        numbers.update({item.id: first + row for row, item in enumerate(items)})
+        insert_items(client, info, items, block)
+    flush(client, info)
+    rows = [Measured(f"{name}, insertion", time.perf_counter() - start, held())]
+
+    def search(queries: NDArray[np.float32]) -> list[list[int]]:
+        return [[numbers[row["id"]] for row in each] for each in nearest_neighbours(client, info, queries, TOP_K)]
+
+    for index in indexes:
+        what = f"{name}, {index}"
+        start = time.perf_counter()
+        try:
             info = flush_and_index(client, replace(info, index=index), count)
             seconds = time.perf_counter() - start
-
-            def search(queries: NDArray[np.float32], info: Any = info) -> list[list[int]]:
-                return [
-                    [numbers[row["id"]] for row in each] for each in nearest_neighbours(client, info, queries, TOP_K)
-                ]
-
-            held = memory_of(server) - before if tellable else float("nan")
-            measured = _measure(problem, Built(search))
-            rows.append(replace(measured, what=f"{name}, {index}", build_seconds=seconds, memory=held))
-    finally:
-        drop_collection(client, collection)
+            rows.append(replace(_measure(problem, Built(search)), what=what, build_seconds=seconds, memory=held()))
+        except LookalikeError as error:
+            rows.append(Measured(what, reason=str(error)))
+    client.close()
     return rows
 
 

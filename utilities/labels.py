@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from utilities.errors import InvalidArgument
+from utilities.sampling import draw_sample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +36,10 @@ class Labels:
         codes, names = pd.factorize(np.array(labels, dtype=object), sort=True)
         return cls(np.asarray(codes, np.int64), [str(name) for name in names])
 
+    def take(self, rows: NDArray[np.int64]) -> Labels:
+        """The labels of some of the items; names that none of them has are gone."""
+        return Labels.of([self.names[code] if code >= 0 else None for code in self.codes[rows]])
+
     def others(self) -> NDArray[np.int64]:
         """(n,) how many other items have an item's label; 0 for an item without one."""
         counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
@@ -52,7 +58,9 @@ def read_labels(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise InvalidArgument(f"There is no file of labels {str(file)!r}.")
     try:
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of a comma at the end of every row, which is no column.
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except (ValueError, OSError) as error:  # pandas's own errors, and those of decoding, are ValueErrors
         raise InvalidArgument(f"{str(file)!r} cannot be read as a CSV: {str(error).strip().rstrip('.')}.") from error
     missing = [column for column in COLUMNS if column not in rows.columns]
@@ -66,6 +74,27 @@ def read_labels(file: Path) -> dict[str, str]:
     if len(twice):
         raise InvalidArgument(f"{str(file)!r} gives {twice.iloc[0]!r} more than one label; each path has one.")
     return dict(zip(rows["path"], rows["label"], strict=True))
+
+
+def labelled_sample(items: pd.DataFrame, file: Path | None, count: int) -> tuple[pd.DataFrame, Labels]:
+    """A sample of items with their labels; where a CSV gives these, of the items that it names.
+
+    Args:
+        items: n rows with the columns `path` and `label`.
+        file: as for `labels_of`.
+        count: at most so many, drawn at random, the same at every call.
+
+    Returns:
+        The rows, numbered anew, sorted by path, and their labels.
+
+    Raises:
+        InvalidArgument: as `labels_of` does.
+    """
+    items = items.sort_values("path", ignore_index=True)
+    labels = labels_of(items, file)
+    possible = np.flatnonzero(labels.codes >= 0)
+    rows = possible[draw_sample(len(possible), count)]
+    return items.iloc[rows].reset_index(drop=True), labels.take(rows)
 
 
 def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import warnings
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ def umap(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         (n, 2), each axis from 0 to 1.
 
     Raises:
-        MissingPackage: it is not installed.
+        MissingPackage: it cannot be imported.
     """
     package = _import_umap()
     neighbours = min(15, len(embeddings) - 1)
@@ -61,8 +60,6 @@ def umap(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _import_umap() -> Any:
     """UMAP without TensorFlow, which it would import for a kind of map that is not drawn here."""
-    if importlib.util.find_spec("umap") is None:
-        raise MissingPackage("UMAP is not installed: .venv/bin/pip install -e '.[explore]'.")
     unwanted = "tensorflow" not in sys.modules
     if unwanted:
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
@@ -70,6 +67,8 @@ def _import_umap() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # It says so.
             import umap
+    except ImportError as error:  # It is not there, or what it needs has another version.
+        raise MissingPackage(f"UMAP cannot be imported ({error}): .venv/bin/pip install -e '.[explore]'.") from error
     finally:
         if unwanted:
             del sys.modules["tensorflow"]

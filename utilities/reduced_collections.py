@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo, check_name
 from utilities.embedder import embedder_of, reduce_embedder
-from utilities.errors import EmbedderMismatch
+from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import find_by_fingerprint
 from utilities.id_map import IdMap
 from utilities.items import ITEM_FIELDS, Item
@@ -25,11 +25,55 @@ from utilities.milvus_utilities import (
     stored_embeddings,
 )
 from utilities.patience import patiently
-from utilities.reduction import Projection
+from utilities.reduction import Projection, unit_length
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+
+def check_copy(
+    client: MilvusClient, source: CollectionInfo, name: str, dimension: int | None, settings: Settings, *, whiten: bool
+) -> CollectionInfo | None:
+    """Refuse, before anything is measured, a copy that cannot be made.
+
+    Args:
+        client: from `connect`.
+        source: the collection to read.
+        name: of the collection to make or to complete.
+        dimension: of its vectors; None if that is not known yet.
+        settings: where networks lie.
+        whiten: whether its vectors are to be whitened.
+
+    Returns:
+        The collection to complete; None if there is none of that name.
+
+    Raises:
+        InvalidArgument: a name that Milvus does not take, or a source that is itself reduced.
+        EmbedderMismatch: the collection there is not one that was made of `source` like this.
+        WeightsUnavailable: the network that made the vectors of `source`, or the one of the copy, is not here.
+        DatabaseError: Milvus failed.
+    """
+    check_name(name)
+    if source.fingerprint.pca_digest:
+        raise InvalidArgument(
+            f"The vectors of {source.name!r} are reduced already, to {source.fingerprint.dimension:,} dimensions; "
+            "reduce the collection that they were made of."
+        )
+    existing = find_collection(client, name)
+    if existing is None:
+        embedder_of(source.fingerprint, settings)
+        return None
+    known = existing.fingerprint
+    made_of = replace(known, pca_digest="", dimension=source.fingerprint.dimension)
+    alike = known.pca_digest and source.fingerprint.matches(made_of) and dimension in (None, known.dimension)
+    if not alike or _projection_of(existing, settings).whitened != whiten:
+        wanted = f"to {dimension:,} dimensions" if dimension else "to fewer dimensions"
+        raise EmbedderMismatch(
+            f"The collection {name!r} holds vectors of {known}, not of {source.name!r} reduced {wanted}"
+            f"{' and whitened' if whiten else ''}; choose another name."
+        )
+    return existing
 
 
 def copy_reduced(
@@ -57,18 +101,14 @@ def copy_reduced(
         How many items the new collection holds.
 
     Raises:
-        InvalidArgument: a name that Milvus does not take.
-        EmbedderMismatch: the collection there is not one that was made of `source` with so many dimensions.
+        InvalidArgument, EmbedderMismatch, WeightsUnavailable: as `check_copy` does.
         CollectionBusy: another process is changing it.
-        WeightsUnavailable: the network that made the vectors of `source` is not here.
         DatabaseError: Milvus failed.
     """
-    check_name(name)
     with only_writer(settings, name):
-        existing = find_collection(client, name)
+        existing = check_copy(client, source, name, len(projection.axes), settings, whiten=projection.whitened)
         if existing:
-            projection = _projection_of(existing, source, projection, settings)
-            fingerprint = existing.fingerprint
+            projection, fingerprint = _projection_of(existing, settings), existing.fingerprint
         else:
             embedder = embedder_of(source.fingerprint, settings)
             fingerprint = reduce_embedder(embedder, projection, settings).fingerprint
@@ -88,7 +128,7 @@ def copy_reduced(
             for page, vectors in stored_embeddings(client, source, ITEM_FIELDS):
                 missing = [row for row, each in enumerate(page) if each["id"] not in there]
                 items = [Item(**page[row]) for row in missing]
-                insert_items(client, target, items, projection(vectors[missing]), attempt)
+                insert_items(client, target, items, projection(unit_length(vectors[missing])), attempt)
                 bar.update(len(page))
         items_there = count_items(client, name)
         id_map.write(read_items(client, name))
@@ -96,16 +136,13 @@ def copy_reduced(
     return items_there
 
 
-def _projection_of(
-    existing: CollectionInfo, source: CollectionInfo, wanted: Projection, settings: Settings
-) -> Projection:
+def _projection_of(existing: CollectionInfo, settings: Settings) -> Projection:
     """The projection that an earlier copy began with."""
-    made_of = replace(existing.fingerprint, pca_digest="", dimension=source.fingerprint.dimension)
     network = find_by_fingerprint(existing.fingerprint, settings)
     projection = network.projection() if network else None
-    if made_of != source.fingerprint or projection is None or projection.axes.shape != wanted.axes.shape:
-        raise EmbedderMismatch(
-            f"The collection {existing.name!r} holds vectors of {existing.fingerprint}, not of {source.name!r} reduced "
-            f"to {len(wanted.axes):,} dimensions; choose another name."
+    if projection is None:
+        raise WeightsUnavailable(
+            f"The network of the collection {existing.name!r}, {existing.fingerprint.name}, is not in "
+            f"{settings.networks}; copy it from the LOOKALIKE_HOME where it was made, or drop the collection."
         )
     return projection

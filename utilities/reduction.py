@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,9 +50,7 @@ class Projection:
         Returns:
             (n, reduced) float32, rows of length 1.
         """
-        projected = (embeddings - self.mean) @ self.axes.T  # (n, reduced)
-        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
-        return np.asarray(projected / np.maximum(lengths, SHORTEST), np.float32)
+        return unit_length((embeddings - self.mean) @ self.axes.T)
 
     def fingerprint(self, before: Fingerprint) -> Fingerprint:
         """Of an embedder whose vectors are projected."""
@@ -89,7 +87,8 @@ class PrincipalComponents:
         from sklearn.decomposition import PCA
 
         solver = "covariance_eigh" if len(embeddings) >= embeddings.shape[1] else "full"
-        fitted = PCA(svd_solver=solver).fit(np.asarray(embeddings, np.float64))
+        with np.errstate(invalid="ignore"):  # Vectors that are all the same have no variance to divide by.
+            fitted = PCA(svd_solver=solver).fit(np.asarray(embeddings, np.float64))
         return cls(
             fitted.mean_.astype(np.float32), fitted.components_.astype(np.float32), np.array(fitted.explained_variance_)
         )
@@ -97,7 +96,7 @@ class PrincipalComponents:
     @property
     def rank(self) -> int:
         """Axes along which the sample varies at all: fewer than vectors, and fewer than dimensions if some are idle."""
-        return int((self.variances > SMALLEST_VARIANCE * self.variances[0]).sum())
+        return int((self.variances > max(SMALLEST_VARIANCE * self.variances[0], SHORTEST)).sum())
 
     def projection(self, dimension: int, *, whiten: bool = False) -> Projection:
         """The projection to the first axes.
@@ -107,8 +106,10 @@ class PrincipalComponents:
             whiten: divide by the deviation along each, so that all count alike; for retrieval it seldom helps.
 
         Raises:
-            InvalidArgument: fewer than 1, or more than `rank`.
+            InvalidArgument: fewer than 1, or more than `rank`, which is 0 where all vectors are the same.
         """
+        if not self.rank:
+            raise InvalidArgument("PCA cannot be fitted to these vectors, which are all the same.")
         if not 1 <= dimension <= self.rank:
             raise InvalidArgument(
                 f"--pca {dimension:,} cannot be had: a sample of these vectors, which have {self.axes.shape[1]:,} "
@@ -120,11 +121,10 @@ class PrincipalComponents:
         return Projection(self.mean, axes, whiten)
 
 
-def draw_sample(count: int, most: int = FIT_SAMPLE) -> NDArray[np.int64]:
-    """Numbers from 0 to `count` - 1, at most so many of them, drawn at random, sorted, the same at every call."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+def unit_length(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """(n, dimension) float32 in the same directions, each of length 1; one of no length stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, SHORTEST), np.float32)
 
 
 def dimensions_to_try(most: int) -> list[int]:

@@ -16,8 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Similarities that are held at a time: 128 MiB of float32.
-_SIMILARITIES = 2**25
+#: Similarities that are held at a time: 128 MiB of float32. Ranking all of them takes some seven times as much, so that
+#: there it is fewer.
+_SIMILARITIES, _RANKED = 2**25, 2**22
 
 
 def precision_at_k(relevant: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
@@ -108,7 +109,7 @@ def exact_neighbours(queries: NDArray[np.float32], embeddings: NDArray[np.float3
     Returns:
         (n, k) row numbers of `embeddings`, nearest first.
     """
-    rows = [_largest(similarities, k) for _, similarities in _similarities(queries, embeddings)]
+    rows = [_largest(similarities, k) for _, similarities in _similarities(queries, embeddings, _SIMILARITIES)]
     return np.concatenate(rows) if rows else np.empty((0, k), np.int64)
 
 
@@ -124,39 +125,41 @@ def exact_neighbours_of_each(embeddings: NDArray[np.float32], k: int = 20) -> ND
     """
     k = min(k, len(embeddings) - 1)
     rows = []
-    for start, similarities in _similarities(embeddings, embeddings):
+    for start, similarities in _similarities(embeddings, embeddings, _SIMILARITIES):
         own = np.arange(len(similarities))
         similarities[own, start + own] = -np.inf
         rows.append(_largest(similarities, k))
     return np.concatenate(rows)
 
 
-def exact_average_precision(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], queries: NDArray[np.int64]
-) -> Iterator[NDArray[np.float64]]:
-    """The average precision of vectors' rankings of all the others, by cosine, compared exactly.
+def exact_rankings(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], queries: NDArray[np.int64], k: int = 20
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Vectors' rankings of all the others, by cosine, compared exactly: the nearest, and the whole one's worth.
 
     Args:
         embeddings: (n, dimension), rows of length 1.
         labels: (n,); what has the same label is relevant.
         queries: (m,) row numbers of those to rank for, each of which shares its label with another.
+        k: how many of the nearest.
 
     Yields:
-        (at most m,) for the next of the queries.
+        For the next of the queries (block, min(k, n - 1)) row numbers, nearest first, and (block,) average precisions
+        of whole rankings.
     """
-    for start, similarities in _similarities(embeddings[queries], embeddings):
+    for start, similarities in _similarities(embeddings[queries], embeddings, _RANKED):
         own = queries[start : start + len(similarities)]
         similarities[np.arange(len(own)), own] = -np.inf
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]  # (block, n - 1): the last is the query itself
         relevant = labels[order] == labels[own][:, None]
-        yield average_precision(relevant, relevant.sum(axis=1))
+        yield order[:, :k], average_precision(relevant, relevant.sum(axis=1))
 
 
 def _similarities(
-    queries: NDArray[np.float32], embeddings: NDArray[np.float32]
+    queries: NDArray[np.float32], embeddings: NDArray[np.float32], most: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The number of a block's first query, and the block's similarities with everything."""
-    step = max(1, _SIMILARITIES // max(1, len(embeddings)))
+    """The number of a block's first query, and the block's similarities with everything, at most so many."""
+    step = max(1, most // max(1, len(embeddings)))
     for start in range(0, len(queries), step):
         yield start, queries[start : start + step] @ embeddings.T
 
