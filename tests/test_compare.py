@@ -51,7 +51,7 @@ def test_libraries_are_measured_in_processes_of_their_own(problem: Problem) -> N
     assert measured.what == "FAISS, HNSW"
     assert measured.reason == ""
     assert measured.recall > 0.9
-    assert 0 < measured.batch_milliseconds <= measured.p99_milliseconds
+    assert min(measured.build_seconds, measured.p50_milliseconds, measured.batch_milliseconds) > 0
     assert measured.p50_milliseconds <= measured.p99_milliseconds
     assert len(measured.curve) == 7
 
