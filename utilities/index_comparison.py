@@ -150,14 +150,14 @@ def measure_libraries(problem: Problem, names: Iterable[str]) -> Iterable[Measur
 def measure_milvus(
     problem: Problem, name: str, settings: Settings, indexes: Sequence[str], server: int | None = None
 ) -> list[Measured]:
-    """Measure indexes of Milvus, one after another, in a collection of their own that is dropped in the end.
+    """Measure indexes of Milvus, one after another, in a collection of their own, which a server is rid of in the end.
 
     Memory is that of the database, so that each index is charged with what it has not given back of those before.
 
     Args:
         problem: what to search.
         name: how to call the database in the table.
-        settings: where the database is.
+        settings: where the database is; an embedded one in a folder of its own, for whoever made that to delete.
         indexes: of `utilities.milvus_index.INDEXES`.
         server: process id of the server, if it runs on this machine and its memory is to be told.
     """
@@ -166,11 +166,11 @@ def measure_milvus(
     try:
         return apart(rows, _measure_milvus, problem, name, settings, collection, tuple(indexes), server)
     finally:
-        # Here, since the process that filled it may have been ended.
-        client = connect(settings=settings)
-        if find_collection(client, collection):
-            drop_collection(client, collection)
-        client.close()
+        if _is_server(settings):  # Here, since the process that filled it may have been ended.
+            client = connect(settings=settings)
+            if find_collection(client, collection):
+                drop_collection(client, collection)
+            client.close()
 
 
 def apart(rows: Sequence[str], measure: Callable[..., list[Measured]], *arguments: object) -> list[Measured]:
@@ -209,7 +209,7 @@ def _measure_milvus(
     client = connect(settings=settings)
     fingerprint = Fingerprint("comparison", "0" * 32, "", dimension)
     info = create_collection(client, collection, dimension=dimension, fingerprint=fingerprint, root=problem.folder)
-    tellable = server is not None or not settings.database_uri.startswith(("http", "tcp", "unix"))
+    tellable = server is not None or not _is_server(settings)
 
     def held() -> float:
         return memory_of(server) - before if tellable else float("nan")
@@ -238,6 +238,10 @@ def _measure_milvus(
             rows.append(Measured(what, reason=str(error)))
     client.close()
     return rows
+
+
+def _is_server(settings: Settings) -> bool:
+    return "://" in settings.database_uri
 
 
 def _item(number: int) -> Item:
