@@ -19,7 +19,7 @@ from pipelines.printing import (
     print_reduction,
     print_reduction_as_json,
 )
-from utilities.errors import InvalidArgument
+from utilities.errors import InvalidArgument, LookalikeError
 
 app = typer.Typer()
 compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare networks, or indexes.")
@@ -33,7 +33,8 @@ LabelsFile = Annotated[
         "--labels",
         parser=lambda path: Path(path).expanduser(),
         metavar="FILE",
-        help="A CSV with the columns path and label. [default: a file's folder is its label]",
+        help="A CSV with the columns path and label; what it does not name is left out. [default: a file's folder is "
+        "its label]",
     ),
 ]
 Out = Annotated[
@@ -86,7 +87,7 @@ def reduce(
     ] = None,
     pca: Annotated[
         Optional[int],
-        typer.Option(min=1, help="How many it has. [default: the fewest that keep 99 % of the full quality]"),
+        typer.Option(min=1, help="How many it has. [default: the fewest that keep 99 % of the full quality, or all]"),
     ] = None,
     whiten: Annotated[bool, typer.Option("--whiten", help="Make all dimensions vary alike.")] = False,
     labels: LabelsFile = None,
@@ -129,6 +130,8 @@ def compare_backbones(
         directory, backbone, sample=sample, out=_out(out, directory.resolve().name), settings=context.obj
     )
     print_backbones_as_json(comparison) if as_json else print_backbones(comparison)
+    if comparison.chart is None:
+        raise typer.Exit(LookalikeError.exit_status)
 
 
 @compare.command("indexes")

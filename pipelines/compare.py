@@ -14,7 +14,7 @@ from tqdm import tqdm
 from utilities.backbones import backbone_named, check_weights
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
-from utilities.evaluation import TOP_K, choose_queries, exact_score, read_embeddings
+from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision, read_embeddings
 from utilities.image_files import find_images
 from utilities.image_to_vec import embed_sample
 from utilities.index_comparison import (
@@ -71,6 +71,8 @@ class BackboneComparison:
 
     images: int
     labels: int
+    #: The precision@20 of a perfect network: below 1 where labels have few images.
+    highest: float
     rows: list[BackboneQuality]
     #: None if no network could be measured.
     chart: Path | None
@@ -117,7 +119,9 @@ def backbones(
     wanted = [_parsed(name) for name in names]
     found = find_images(directory)
     paths = [found[row] for row in draw_sample(len(found), sample)]
-    if not len(choose_queries(Labels.of([label_of(directory, path) for path in paths]))):
+    truth = Labels.of([label_of(directory, path) for path in paths])
+    queries = choose_queries(truth)
+    if not len(queries):
         raise InvalidArgument(
             f"The folders of {str(directory)!r} tell nothing: of the {len(paths):,} images looked at some must share a "
             "folder, and not all of them."
@@ -128,8 +132,7 @@ def backbones(
     chart = out / "backbones.png" if measured else None
     if chart:
         _draw_backbones(chart, directory, measured)
-    labels = len({label_of(directory, path) for path in paths})
-    return BackboneComparison(len(paths), labels, rows, chart)
+    return BackboneComparison(len(paths), len(truth.names), highest_precision(truth, queries), rows, chart)
 
 
 def _parsed(name: str) -> tuple[str, str]:
@@ -178,7 +181,7 @@ def _quality(
 def _draw_backbones(file: Path, directory: Path, rows: Sequence[BackboneQuality]) -> None:
     from utilities.charts import speed_and_quality_chart
 
-    points = {row.backbone: (row.images_per_second or 0.0, row.precision) for row in rows if row.precision is not None}
+    points = {row.name: (row.images_per_second or 0.0, row.precision) for row in rows if row.precision is not None}
     file.parent.mkdir(parents=True, exist_ok=True)
     speed_and_quality_chart(directory.resolve().name, points, f"precision@{TOP_K}").savefig(file)
 

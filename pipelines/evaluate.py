@@ -16,6 +16,7 @@ from utilities.evaluation import (
     choose_queries,
     confusions,
     exact_score,
+    highest_precision,
     leave_one_out,
     read_embeddings,
     score,
@@ -40,6 +41,8 @@ class Evaluation:
     labels: int
     not_searched_with: int
     queries: int
+    #: The precision@20 of perfect answers: below 1 where labels have few items.
+    highest: float
     #: By metric: `precision@20`, `recall@20`, `map@20`, `accuracy@5` and so on; `map` if it was asked for.
     figures: dict[str, Estimate]
     #: Columns `label`, `queries`, `mean`: precision@20, the lowest first.
@@ -101,6 +104,7 @@ def run(
         labels=len(truth.names),
         not_searched_with=int((truth.others() == 0).sum()),
         queries=len(chosen),
+        highest=highest_precision(truth, chosen),
         figures={name: bootstrap(each) for name, each in values.items()},
         worst=worst_labels(precision, chosen, truth),
         confusions=confusions(rankings, truth),

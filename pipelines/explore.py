@@ -18,7 +18,7 @@ from utilities.maps import Clusters, k_means, normalized_mutual_information, on_
 from utilities.milvus_utilities import connect, describe_collection, read_items
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
-from utilities.thumbnails import read_thumbnails, tile_grid, tile_map
+from utilities.thumbnails import NOTHING, read_thumbnails, tile_grid, tile_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class Exploration:
     nmi: float | None
     pictures: list[Path]
     page: Path
+    #: Images that are grey, since their files cannot be read.
+    unreadable: int
     #: Why there is no map by UMAP; empty if there is one.
     without_umap: str
 
@@ -81,9 +83,8 @@ def run(
     everything = read_items(client, collection)
     items, truth = labelled_sample(everything, labels, sample)
     if len(items) < FEWEST:
-        raise InvalidArgument(
-            f"The collection {collection!r} holds {len(items)} items with a label; a map needs {FEWEST}."
-        )
+        whose = " with a label" if labels else ""
+        raise InvalidArgument(f"{collection!r} holds {len(items)} items{whose}; a map needs {FEWEST}.")
     count = clusters or (len(truth.names) if len(truth.names) > 1 else round(np.sqrt(len(items) / 2)))
     if count > len(items):
         raise InvalidArgument(f"{len(items):,} items cannot be put into {count:,} clusters; say fewer with --clusters.")
@@ -121,6 +122,7 @@ def run(
         normalized_mutual_information(found, truth) if labelled else None,
         pictures,
         page,
+        sum(thumbnail is NOTHING for thumbnail in thumbnails),
         without_umap,
     )
 
@@ -154,8 +156,8 @@ def _draw_clusters(
         share = f"{counts.max() / len(members):.0%} {labels.names[counts.argmax()]}" if counts.max() else "no label"
         typical = [tile(each, f"{clusters.typicality[each]:.2f}", Path(paths[each]).name) for each in others]
         rows.append((tile(first, size, share), typical))
+    which = f"the {len(rows)} largest of {clusters.count} clusters" if len(rows) < clusters.count else "its clusters"
     heading = (
-        f"{info.name}: the {len(rows)} largest of {clusters.count} clusters, and what is most typical of them; on each "
-        "tile the cosine with the cluster's middle"
+        f"{info.name}: {which}, and what is most typical of them; on each tile the cosine with the cluster's middle"
     )
     neighbour_rows(rows, heading=heading, settings=settings).savefig(file)

@@ -84,6 +84,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         [name, f"{each.mean:.4f}", f"{each.low:.4f} to {each.high:.4f}"] for name, each in evaluation.figures.items()
     ]
     print_table(["metric", "mean", "95 % interval"], figures, right={1})
+    _print_highest(evaluation.highest)
     print("\nlabels that are found worst")
     worst = evaluation.worst.head(_WORST)
     rows = zip(worst["label"], worst["queries"], worst["mean"], strict=True)
@@ -104,6 +105,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
             {2},
         )
     print(f"\nthe worst queries: {evaluation.picture}")
+
+
+def _print_highest(highest: float | None) -> None:
+    if highest is not None and highest < 1:
+        print(f"precision@20 cannot be more than {highest:.4f} here, where labels have few items")
 
 
 def print_evaluation_as_json(evaluation: Evaluation) -> None:
@@ -135,10 +141,11 @@ def print_reduction(reduction: Reduction) -> None:
         print(f"{reduction.enough:,} dimensions keep 99 % of the full quality, or more")
     if reduction.best is not None:
         print(f"{reduction.best:,} dimensions have the highest mAP")
+    _print_highest(reduction.highest)
     print(f"chart: {reduction.chart}")
     if reduction.into:
-        name, items = reduction.into
-        print(f"{name} holds {counted(items, 'item')}")
+        name, items, dimensions = reduction.into
+        print(f"{name} holds {counted(items, 'item')} of {counted(dimensions, 'dimension')}")
 
 
 def print_reduction_as_json(reduction: Reduction) -> None:
@@ -157,6 +164,7 @@ def print_backbones(comparison: BackboneComparison) -> None:
         else:
             rows.append([row.name, *figures, "-", "-", "-", "-"])
     print_table(header, rows, right=set(range(1, 7)))
+    _print_highest(comparison.highest)
     for row in comparison.rows:
         if row.reason:
             print(f"{row.name}: {row.reason}")
@@ -212,6 +220,8 @@ def print_exploration(exploration: Exploration) -> None:
     if exploration.purity is not None and exploration.nmi is not None:
         fit = f", purity {exploration.purity:.3f} and NMI {exploration.nmi:.3f} with the labels"
     print(counted(exploration.clusters, "cluster") + fit)
+    if exploration.unreadable:
+        print(f"{counted(exploration.unreadable, 'image')} cannot be read, and shown in grey")
     if exploration.without_umap:
         print(exploration.without_umap)
     for picture in exploration.pictures:

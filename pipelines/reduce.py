@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utilities.errors import InvalidArgument
-from utilities.evaluation import TOP_K, choose_queries, exact_score, read_embeddings
+from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision, read_embeddings
 from utilities.labels import Labels, labelled_sample
 from utilities.milvus_utilities import connect, describe_collection, read_items
 from utilities.reduced_collections import check_copy, copy_reduced
@@ -32,7 +32,8 @@ class Worth:
     dimension: int
     #: Part of the variance along these axes.
     variance: float
-    #: Mean part of each top 20 that stays the same.
+    #: Mean part of each top 20 that stays the same; without labels, of the top 20 by all axes: centring alone moves
+    #: neighbours, and nobody can tell then whether to worse ones.
     overlap: float
     #: By label; None where no two items share one.
     precision: float | None
@@ -46,6 +47,8 @@ class Reduction:
     collection: str
     #: Vectors that PCA was fitted to and that were searched with, and their dimensions.
     sample: int
+    #: The precision@20 of perfect vectors: below 1 where labels have few items; None without labels.
+    highest: float | None
     full: Worth
     reduced: list[Worth]
     #: The smallest number tried that keeps `KEPT` of the full quality; None if none does.
@@ -53,8 +56,8 @@ class Reduction:
     #: The number tried with the highest mAP; None without labels.
     best: int | None
     chart: Path
-    #: The new collection and its items; None if none was asked for.
-    into: tuple[str, int] | None
+    #: The new collection, its items and their dimensions; None if none was asked for.
+    into: tuple[str, int, int] | None
 
 
 def run(
@@ -103,7 +106,8 @@ def run(
     items, truth = labelled_sample(read_items(client, collection), labels, sample)
     if len(items) <= TOP_K + 1:
         raise InvalidArgument(
-            f"{collection!r} holds {len(items)} items with a label, too few to fit PCA to; {TOP_K + 2} are needed."
+            f"{collection!r} holds {len(items)} items{' with a label' if labels else ''}, too few to fit PCA to; "
+            f"{TOP_K + 2} are needed."
         )
     embeddings = read_embeddings(client, info, items["id"].to_numpy(np.int64))
     components = PrincipalComponents.of(embeddings)
@@ -118,8 +122,10 @@ def run(
     if into:
         dimension = pca or enough or components.rank
         projection = components.projection(dimension, whiten=whiten)
-        copied = (into, copy_reduced(client, info, into, projection, settings, progress=progress))
-    return Reduction(collection, len(items), full, reduced, enough, best, chart, copied)
+        copied = (into, copy_reduced(client, info, into, projection, settings, progress=progress), dimension)
+    queries = choose_queries(truth)
+    highest = highest_precision(truth, queries) if len(queries) else None
+    return Reduction(collection, len(items), highest, full, reduced, enough, best, chart, copied)
 
 
 def _measure(
@@ -130,7 +136,8 @@ def _measure(
     progress: bool,
 ) -> tuple[Worth, list[Worth]]:
     queries = choose_queries(labels)
-    neighbours = exact_neighbours_of_each(embeddings, TOP_K)
+    reference = embeddings if len(queries) else components.projection(components.rank, whiten=whiten)(embeddings)
+    neighbours = exact_neighbours_of_each(reference, TOP_K)
     variances = np.cumsum(components.variances) / components.variances.sum()
 
     def worth(vectors: NDArray[np.float32], variance: float) -> Worth:

@@ -138,6 +138,7 @@ def test_networks_are_compared_and_what_cannot_be_had_is_listed(
     names = ["MobileNetV2=random", f"vgg16={damaged}"]
     found = compare.backbones(colour_tree, names, sample=100, out=tmp_path / "out", settings=home, progress=False)
     assert (found.images, found.labels) == (16, 5)
+    assert found.highest == pytest.approx((12 * 2 + 4 * 3) / 16 / 20)
     good, bad = found.rows
     assert (good.backbone, good.dimension, good.bytes_per_vector, good.reason) == ("mobilenetv2", 1280, 5120, "")
     assert good.images_per_second
@@ -202,6 +203,12 @@ def test_the_commands_print_tables(
     printed = lookalike(*command).stdout
     assert "backbone            dimension  bytes a vector  images a second  precision@20" in printed
     assert f"chart: {out / 'backbones.png'}\n" in printed
+    assert "precision@20 cannot be more than 0.1000 here" in printed
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(b"no weights")
+    nothing = lookalike("compare", "backbones", colour_tree, "--backbone", f"mobilenetv2={damaged}", "--out", out)
+    assert nothing.returncode == 1
+    assert "mobilenetv2=damaged.h5: The weights file" in nothing.stdout
     (row,) = json.loads(lookalike(*command, "--json").stdout)["rows"]
     assert (row["dimension"], row["bytes_per_vector"]) == (1280, 5120)
     for number in range(8):

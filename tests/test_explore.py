@@ -42,6 +42,7 @@ def exploration(loaded: Path, settings: Settings, tmp_path: Path) -> Exploration
 def test_maps_tiles_clusters_and_the_page_are_written(exploration: Exploration) -> None:
     assert (exploration.items, exploration.sample, exploration.clusters) == (16, 16, 6)
     assert exploration.purity == exploration.nmi == 1
+    assert exploration.unreadable == 1
     assert [file.name for file in exploration.pictures] == [
         "tsne.png",
         "umap.png",
@@ -148,7 +149,7 @@ def test_too_few_items_have_no_map(tmp_path: Path, settings: Settings, embedder:
         (tmp_path / "few").mkdir(exist_ok=True)
         Image.new("RGB", (4, 4), (number, 0, 9)).save(tmp_path / f"few/{number}.png")
     load.run(tmp_path / "few", embedder=embedder, settings=settings, progress=False)
-    with pytest.raises(InvalidArgument, match="holds 3 items with a label; a map needs 10"):
+    with pytest.raises(InvalidArgument, match="holds 3 items; a map needs 10"):
         explore.run("few", sample=100, out=tmp_path, settings=settings, progress=False)
 
 

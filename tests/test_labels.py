@@ -30,6 +30,11 @@ def test_a_csv_gives_labels_by_path_and_leaves_others_without(tmp_path: Path) ->
     assert labels.others().tolist() == [1, 0, 1, 0]
 
 
+def test_an_empty_collection_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="The collection holds no items; load a tree into it first"):
+        labels_of(ITEMS.iloc[:0])
+
+
 def test_nothing_has_no_labels() -> None:
     labels = Labels.of([None, None])
     assert labels.names == []

@@ -196,7 +196,7 @@ def test_a_collection_is_reduced_into_another_without_its_images(
     tree.rename(hidden)
     found = reduce.run("drawn", into="less", pca=8, out=tmp_path / "out", settings=loaded, progress=False)
     hidden.rename(tree)
-    assert found.into == ("less", len(images))
+    assert found.into == ("less", len(images), 8)
     assert [each.dimension for each in found.reduced][:5] == [2, 3, 4, 6, 8]
     assert found.full.dimension == 1280
     assert found.full.overlap == 1
@@ -224,7 +224,7 @@ def test_a_copy_that_was_interrupted_is_completed(loaded: Settings, client: Milv
     delete_items(client, "less", items["id"].tolist()[::2])
     loaded.id_map_path("less").unlink()
     found = reduce.run("drawn", sample=30, **arguments)  # type: ignore[arg-type]  # Another sample, the same projection.
-    assert found.into == ("less", len(items))
+    assert found.into == ("less", len(items), 8)
     after = read_embeddings(client, describe_collection(client, "less"), items["id"].to_numpy())
     np.testing.assert_allclose(after, before, atol=1e-5)
     with pytest.raises(EmbedderMismatch, match="not of 'drawn' reduced to 7 dimensions; choose another name"):
@@ -236,7 +236,7 @@ def test_a_copy_that_was_interrupted_is_completed(loaded: Settings, client: Milv
         with pytest.raises(EmbedderMismatch, match=message):
             reduce.run("drawn", **{**arguments, **others})  # type: ignore[arg-type]
     # Without a number the copy's own counts.
-    assert reduce.run("drawn", **{**arguments, "pca": None}).into == ("less", len(items))  # type: ignore[arg-type]
+    assert reduce.run("drawn", **{**arguments, "pca": None}).into == ("less", len(items), 8)  # type: ignore[arg-type]
     with pytest.raises(
         InvalidArgument, match="'less' are reduced already, to 8 dimensions; reduce the collection that"
     ):
@@ -264,7 +264,7 @@ def test_vectors_of_any_length_are_reduced_by_their_directions(
     np.testing.assert_allclose(read_embeddings(lite, describe_collection(lite, "long"), ids), vectors, atol=1e-5)
     for _ in range(2):  # The second completes the first.
         found = reduce.run("long", into="short", pca=8, out=tmp_path, settings=settings, progress=False)
-        assert found.into == ("short", 60)
+        assert found.into == ("short", 60, 8)
     reduced = read_embeddings(lite, describe_collection(lite, "short"), ids)
     # The sample is sorted by path, which does not matter to PCA but for signs, and not at all to cosines.
     expected = PrincipalComponents.of(vectors).projection(8)(vectors)
@@ -279,6 +279,8 @@ def test_without_labels_that_tell_anything_neighbours_are_counted(loaded: Settin
     assert found.sample == len(paths) - 1
     assert found.full.precision is None
     assert found.best is None
+    assert found.reduced[-1].overlap == 1
+    assert found.enough is not None
     with pytest.raises(InvalidArgument, match="name that one with --into"):
         reduce.run("drawn", pca=8, out=tmp_path, settings=loaded, progress=False)
     labels.write_text(f"path,label\n{paths[0]},alone\n")
@@ -304,7 +306,7 @@ def test_the_command_shows_what_is_enough(
     assert numbers["into"] is None
     count = len(list(tree.rglob("*.jpg")))
     copied = lookalike("reduce", "drawn", "--into", "less", "--pca", "6", "--whiten", "--out", tmp_path / "report")
-    assert copied.stdout.splitlines()[-1] == f"less holds {count} items"
+    assert copied.stdout.splitlines()[-1] == f"less holds {count} items of 6 dimensions"
     assert lookalike("load", tree, "--collection", "less", "--pca", "6").stdout.startswith(f"{count} found: 0 inserted")
     shown = dict(
         line.split(maxsplit=1) for line in lookalike("info", "less").stdout.splitlines() if " digest" not in line

@@ -212,8 +212,8 @@ def _construct_imagenet(keras: Any, name: str, backbone: Backbone) -> keras.Mode
     except Exception as error:  # Keras raises a bare Exception when a download fails, and removes what it wrote.
         raise WeightsUnavailable(
             f"The ImageNet weights of {name} could not be downloaded ({_first_line(error)}). Try again with internet "
-            "access, give a file you have with --weights FILE, copy Keras's file into ~/.keras/models, or take "
-            "--weights random, which sees colour and texture only."
+            "access, give a file you have (--weights FILE; to compare, NAME=FILE), copy Keras's file into "
+            "~/.keras/models, or take --weights random, which sees colour and texture only."
         ) from error
 
 

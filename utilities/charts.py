@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from utilities.labels import Labels
 from utilities.retrieval_metrics import Estimate
@@ -67,8 +67,9 @@ def reduction_chart(
     quality.set(xscale="log", xlabel="dimensions", ylabel="metric, 0 to 1", title="What they are worth")
     if enough is not None:
         quality.axvline(enough, color=INK, linewidth=1, linestyle=":")
-        text = f" {enough} dimensions"
-        quality.annotate(text, (enough, 0.02), xycoords=("data", "axes fraction"), color=INK, fontsize=9)
+        side = "left" if enough**2 < dimensions[0] * dimensions[-1] else "right"
+        mark = quality.annotate(f" {enough} dimensions ", (enough, 0.02), xycoords=("data", "axes fraction"))
+        mark.set(ha=side, color=INK, fontsize=9)
     quality.legend(frameon=False, fontsize=9)
     for axes in (scree, quality):
         _plain_numbers(axes)
@@ -121,6 +122,7 @@ def recall_and_speed_chart(title: str, curves: Mapping[str, Sequence[tuple[float
     _plain_numbers(axes)
     ticks = {0.5: "0.5", 0.1: "0.9", 0.01: "0.99", 0.001: "0.999", ALL_FOUND: "all"}
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FixedFormatter(list(ticks.values())))
     axes.set_xlim(max(1.3 * axes.get_xlim()[1], 0.02), ALL_FOUND / 1.6)
     axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -146,7 +148,7 @@ def label_scatter(title: str, method: str, points: NDArray[np.float64], labels: 
     figure, (axes,) = _panels(f"{title}, by {method}", statement, 1, width=9.6, height=9.2)
     for code in range(-1, len(labels.names)):
         rows = labels.codes == code
-        colour = PALE if code < 0 else colormaps["turbo"](_spread(code, len(labels.names)))
+        colour = PALE if code < 0 else _label_colour(code)
         marker = MARKERS[code % len(MARKERS)]
         axes.scatter(points[rows, 0], points[rows, 1], 16, color=colour, marker=marker, linewidths=0, alpha=0.8)
     commonest = np.argsort(-np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.names)), kind="stable")
@@ -158,9 +160,9 @@ def label_scatter(title: str, method: str, points: NDArray[np.float64], labels: 
     return figure
 
 
-def _spread(code: int, count: int) -> float:
-    """Colours that lie far apart for numbers that follow each other."""
-    return (0.06 + 0.618 * code) % 0.94 if count > 1 else 0.5
+def _label_colour(code: int) -> tuple[float, float, float]:
+    """The colour that the page of `explore_page` gives a label: hues far apart for numbers that follow each other."""
+    return colorsys.hls_to_rgb((code * 137.5 % 360) / 360, 0.40 + 0.12 * (code % 3), 0.62)
 
 
 def _panels(

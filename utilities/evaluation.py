@@ -120,6 +120,11 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
     return values | {f"accuracy@{k}": (nearest_label(found, k) == own).astype(float) for k in PLACES}
 
 
+def highest_precision(labels: Labels, queries: NDArray[np.int64]) -> float:
+    """The precision@20 of perfect rankings: below 1 where labels have fewer than 21 items."""
+    return float(np.minimum(labels.others()[queries], TOP_K).mean() / TOP_K)
+
+
 def exact_score(
     embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
 ) -> dict[str, NDArray[np.float64]]:

@@ -105,13 +105,16 @@ def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
         file: as for `read_labels`; None to take the folder that holds each file.
 
     Raises:
-        InvalidArgument: as `read_labels` does; or the file names none of the items.
+        InvalidArgument: as `read_labels` does; or there are no items, or the file names none of them.
     """
+    if items.empty:
+        raise InvalidArgument("The collection holds no items; load a tree into it first.")
     if file is None:
         return Labels.of(items["label"].tolist())
     known = read_labels(file)
     found = Labels.of([known.get(path) or None for path in items["path"]])
     if not found.names:
-        example = f", such as {items['path'].iloc[0]!r}" if len(items) else ""
-        raise InvalidArgument(f"{str(file)!r} names none of the {len(items):,} items by its path{example}.")
+        raise InvalidArgument(
+            f"{str(file)!r} names none of the {len(items):,} items by its path, such as {items['path'].iloc[0]!r}."
+        )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +99,13 @@ def neighbour_rows(
         settings: limits; from the environment by default.
     """
     columns = 1 + max(len(tiles) for _, tiles in rows)
-    height_of_row, top = _TILE_INCHES + _CAPTION_INCHES, 0.35
+    lines = textwrap.wrap(heading, round(11 * columns * _TILE_INCHES))
+    height_of_row, top = _TILE_INCHES + _CAPTION_INCHES, 0.15 + 0.2 * len(lines)
     width, height = (columns + 0.2) * _TILE_INCHES, len(rows) * height_of_row + top
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    figure.text(0.12 / width, 1 - 0.12 / height, heading, va="top", fontsize=10, fontweight="bold", parse_math=False)
+    figure.text(
+        0.12 / width, 1 - 0.12 / height, "\n".join(lines), va="top", fontsize=10, fontweight="bold", parse_math=False
+    )
     grid = figure.add_gridspec(
         *(len(rows), columns),
         left=0.12 / width,
