@@ -220,5 +220,5 @@ def test_a_home_that_is_a_file(tmp_path: Path, lookalike: Callable[..., subproce
     file = tmp_path / "file"
     file.write_text("")
     result = lookalike("collections", LOOKALIKE_HOME=str(file))
-    assert result.returncode == 2
-    assert f"{file} is a file, not the folder of an embedded database" in result.stderr
+    assert result.returncode == 1
+    assert f"cannot be opened: {file} is a file, not a folder" in result.stderr

@@ -225,7 +225,8 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
     if isinstance(source, str) and is_url(source):
         source = download(source, settings)
     elif not isinstance(source, bytes):
-        _refuse_pipe(Path(source), where)
+        with _image_errors(where, settings):
+            _refuse_pipe(Path(source), where)
     with (
         _image_errors(where, settings),
         io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,

@@ -81,7 +81,7 @@ def connect(
         raise InvalidArgument(f"MILVUS_URI is {uri!r}; give http://HOST:PORT or the path of a .db file.")
     path = Path(uri).absolute()
     if path.parent.exists() and not path.parent.is_dir():
-        raise InvalidArgument(f"{path.parent} is a file, not the folder of an embedded database.")
+        raise DatabaseError(f"The embedded database {path} cannot be opened: {path.parent} is a file, not a folder.")
     if must_exist and not path.exists():
         raise CollectionNotFound(
             f"There is no collection in {path} yet; `lookalike load DIR` makes the first, and LOOKALIKE_HOME or --home "
