@@ -14,7 +14,7 @@ from tqdm import tqdm
 from utilities.backbones import backbone_named, check_weights
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
-from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision, read_embeddings
+from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision
 from utilities.image_files import find_images
 from utilities.image_to_vec import embed_sample
 from utilities.index_comparison import (
@@ -29,7 +29,7 @@ from utilities.index_comparison import (
 from utilities.items import label_of
 from utilities.labels import Labels
 from utilities.milvus_index import INDEXES, is_embedded
-from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.sampling import draw_sample
 from utilities.settings import Settings

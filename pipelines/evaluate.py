@@ -18,12 +18,11 @@ from utilities.evaluation import (
     exact_score,
     highest_precision,
     leave_one_out,
-    read_embeddings,
     score,
     worst_labels,
 )
 from utilities.labels import Labels, labels_of
-from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
 

@@ -11,11 +11,10 @@ import pandas as pd
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument, MissingPackage
-from utilities.evaluation import read_embeddings
 from utilities.explore_page import explore_page
 from utilities.labels import Labels, labelled_sample
 from utilities.maps import Clusters, k_means, normalized_mutual_information, on_a_grid, purity, tsne, umap
-from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
 from utilities.thumbnails import NOTHING, read_thumbnails, tile_grid, tile_map

@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from utilities.errors import InvalidArgument
-from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision, read_embeddings
+from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision
 from utilities.labels import Labels, labelled_sample
-from utilities.milvus_utilities import connect, describe_collection, read_items
+from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.reduced_collections import check_copy, copy_reduced
 from utilities.reduction import FIT_SAMPLE, PrincipalComponents, dimensions_to_try
 from utilities.retrieval_metrics import exact_neighbours_of_each, overlap_at_k
@@ -113,7 +113,8 @@ def run(
     components = PrincipalComponents.of(embeddings)
     if pca:
         components.projection(pca)  # which may be impossible: better now than after a minute
-    full, reduced = _measure(embeddings, components, truth, whiten, progress)
+    queries = choose_queries(truth)
+    full, reduced = _measure(embeddings, components, truth, queries, whiten, progress)
     enough = next((each.dimension for each in reduced if _is_enough(each, full)), None)
     best = max(reduced, key=lambda each: each.map or 0.0).dimension if full.map is not None else None
     chart = out / "reduction.png"
@@ -123,7 +124,6 @@ def run(
         dimension = pca or enough or components.rank
         projection = components.projection(dimension, whiten=whiten)
         copied = (into, copy_reduced(client, info, into, projection, settings, progress=progress), dimension)
-    queries = choose_queries(truth)
     highest = highest_precision(truth, queries) if len(queries) else None
     return Reduction(collection, len(items), highest, full, reduced, enough, best, chart, copied)
 
@@ -132,10 +132,10 @@ def _measure(
     embeddings: NDArray[np.float32],
     components: PrincipalComponents,
     labels: Labels,
+    queries: NDArray[np.int64],
     whiten: bool,
     progress: bool,
 ) -> tuple[Worth, list[Worth]]:
-    queries = choose_queries(labels)
     reference = embeddings if len(queries) else components.projection(components.rank, whiten=whiten)(embeddings)
     neighbours = exact_neighbours_of_each(reference, TOP_K)
     variances = np.cumsum(components.variances) / components.variances.sum()

@@ -14,11 +14,10 @@ from pymilvus import MilvusClient
 
 from pipelines import evaluate, load
 from tests.conftest import MeanColour
-from utilities import evaluation
 from utilities.errors import InvalidArgument
 from utilities.evaluation import Rankings, choose_queries, confusions, leave_one_out, score, worst_labels
 from utilities.labels import Labels
-from utilities.milvus_utilities import describe_collection, read_items
+from utilities.milvus_utilities import describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
 
@@ -87,7 +86,7 @@ def test_milvus_is_searched_with_the_items_own_vectors(
     ids = items["id"].to_numpy()
     everything = np.arange(15)
     rankings = leave_one_out(client, info, ids, everything, k=4, progress=False)
-    embeddings = evaluation.read_embeddings(client, info, ids)
+    embeddings = read_embeddings(client, info, ids)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(embeddings[items["path"] == "red/red_0.png"], [[1, 0, 0]], atol=1e-6)
     exact = exact_neighbours_of_each(embeddings, k=4)

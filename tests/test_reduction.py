@@ -18,8 +18,7 @@ from pipelines import load, reduce
 from tests.conftest import MeanColour
 from utilities.drawn_images import draw_tree
 from utilities.embedder import embedder_of, load_embedder, reduce_embedder
-from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
-from utilities.evaluation import read_embeddings
+from utilities.errors import EmbedderMismatch, InvalidArgument, Stopped, WeightsUnavailable
 from utilities.exported_networks import find_by_fingerprint
 from utilities.id_map import IdMap
 from utilities.milvus_utilities import (
@@ -30,6 +29,7 @@ from utilities.milvus_utilities import (
     drop_collection,
     insert_embeddings,
     nearest_neighbours,
+    read_embeddings,
     read_items,
 )
 from utilities.reduction import PrincipalComponents, Projection, dimensions_to_try
@@ -216,8 +216,21 @@ def test_a_collection_is_reduced_into_another_without_its_images(
     assert load.run(tree, collection="less", settings=loaded, progress=False).unchanged == len(images)
 
 
-def test_a_copy_that_was_interrupted_is_completed(loaded: Settings, client: MilvusClient, tmp_path: Path) -> None:
+def test_a_copy_that_was_interrupted_is_completed(
+    loaded: Settings, client: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = {"into": "less", "pca": 8, "out": tmp_path, "settings": loaded, "progress": False}
+
+    def interrupted(*_: object) -> None:
+        raise Stopped("Stopped.", 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utilities.reduced_collections.insert_items", interrupted)
+        with pytest.raises(
+            Stopped, match=r"^Stopped with 0 of \d+ items in 'less'; the same command goes on"
+        ) as stopped:
+            reduce.run("drawn", **arguments)  # type: ignore[arg-type]
+    assert stopped.value.exit_status == 130
     reduce.run("drawn", **arguments)  # type: ignore[arg-type]
     items = read_items(client, "less")
     before = read_embeddings(client, describe_collection(client, "less"), items["id"].to_numpy())

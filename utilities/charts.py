@@ -92,7 +92,8 @@ def speed_and_quality_chart(name: str, points: Mapping[str, tuple[float, Estimat
     for network, (speed, quality) in points.items():
         error = [[quality.mean - quality.low], [quality.high - quality.mean]]
         axes.errorbar(speed, quality.mean, yerr=error, color=STYLES[0]["color"], marker="o", markersize=7, capsize=3)
-        axes.annotate(network, (speed, quality.mean), (9, 0), textcoords="offset points", va="center", fontsize=9)
+        text = axes.annotate(network, (speed, quality.mean), (9, 0), textcoords="offset points", va="center")
+        text.set(fontsize=9, parse_math=False)
     axes.set(xscale="log", xlabel="images a second, from file to vector", ylabel=f"{metric}, 95 % interval")
     axes.margins(x=0.25)
     _plain_numbers(axes)

@@ -12,7 +12,7 @@ from utilities.backbones import DEFAULT_BACKBONE, backbone_named
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
-from utilities.exported_networks import find_by_fingerprint
+from utilities.exported_networks import projection_of
 from utilities.fingerprint import Fingerprint
 from utilities.image_to_vec import embed_sample, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
@@ -68,9 +68,7 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
         EmbedderMismatch: whitened vectors were asked for, and the collection's are not.
         WeightsUnavailable: the weights cannot be had.
     """
-    network = find_by_fingerprint(known, settings)
-    projection = network.projection() if network else None
-    if wanted.whiten and projection and not projection.whitened:
+    if wanted.whiten and (projection := projection_of(known, settings)) and not projection.whitened:
         raise EmbedderMismatch(f"The vectors of {known} are not whitened; load into another --collection.")
     own = partial(embedder_of, known, settings, runtime=wanted.runtime, precision=wanted.precision)
     if wanted.weights is None:
@@ -125,7 +123,8 @@ def _quantized(
 def _fitted(
     directory: Path, paths: Sequence[str], embedder: Embedder, wanted: Wanted, settings: Settings, progress: bool
 ) -> Projection:
-    dimension = wanted.pca or 0
+    dimension = wanted.pca
+    assert dimension is not None
     chosen = [paths[row] for row in draw_sample(len(paths), FIT_SAMPLE)]
     logger.info("Embedding %s images to fit PCA to them.", f"{len(chosen):,}")
     _, embeddings = embed_sample(directory, chosen, embedder, settings, name="sample", progress=progress)

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from utilities.collection_info import CollectionInfo
 from utilities.labels import Labels
 from utilities.milvus_utilities import nearest_neighbours, stored_embeddings
-from utilities.reduction import unit_length
 from utilities.retrieval_metrics import (
     average_precision,
     exact_rankings,
@@ -145,28 +144,6 @@ def exact_score(
     found = np.full((len(queries), TOP_K), -1, np.int64)
     found[:, : neighbours[0].shape[1]] = np.concatenate(neighbours)
     return score(Rankings(queries, found), labels) | {"map": np.concatenate(worth)}
-
-
-def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """All vectors of some items, in their order, in memory, made of length 1 if they are not.
-
-    Args:
-        client: from `connect`.
-        info: the collection.
-        ids: (n,) of its items.
-
-    Returns:
-        (n, dimension) float32.
-
-    Raises:
-        DatabaseError: Milvus failed.
-    """
-    place = {int(each): row for row, each in enumerate(ids)}
-    embeddings = np.zeros((len(ids), info.fingerprint.dimension), np.float32)
-    for page, vectors in stored_embeddings(client, info):
-        wanted = [row for row, each in enumerate(page) if each["id"] in place]
-        embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]
-    return unit_length(embeddings)
 
 
 def worst_labels(values: NDArray[np.float64], queries: NDArray[np.int64], labels: Labels) -> pd.DataFrame:

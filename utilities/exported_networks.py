@@ -80,6 +80,12 @@ def find_by_fingerprint(fingerprint: Fingerprint, settings: Settings) -> Exporte
     return network if network.directory.is_dir() else None
 
 
+def projection_of(fingerprint: Fingerprint, settings: Settings) -> Projection | None:
+    """What was folded into the network of a fingerprint; None if nothing was, or it is not here."""
+    network = find_by_fingerprint(fingerprint, settings)
+    return network.projection() if network else None
+
+
 def find_by_weights(
     backbone: str, weights: str | os.PathLike[str], settings: Settings
 ) -> tuple[ExportedNetwork, Fingerprint] | None:

@@ -20,6 +20,7 @@ import numpy as np
 from utilities.errors import LookalikeError, MissingPackage
 from utilities.fingerprint import Fingerprint
 from utilities.items import Item, item_id
+from utilities.milvus_connection import is_server
 from utilities.milvus_utilities import (
     connect,
     create_collection,
@@ -166,7 +167,7 @@ def measure_milvus(
     try:
         return apart(rows, _measure_milvus, problem, name, settings, collection, tuple(indexes), server)
     finally:
-        if _is_server(settings):  # Here, since the process that filled it may have been ended.
+        if is_server(settings.database_uri):  # Here, since the process that filled it may have been ended.
             client = connect(settings=settings)
             if find_collection(client, collection):
                 drop_collection(client, collection)
@@ -209,7 +210,7 @@ def _measure_milvus(
     client = connect(settings=settings)
     fingerprint = Fingerprint("comparison", "0" * 32, "", dimension)
     info = create_collection(client, collection, dimension=dimension, fingerprint=fingerprint, root=problem.folder)
-    tellable = server is not None or not _is_server(settings)
+    tellable = server is not None or not is_server(settings.database_uri)
 
     def held() -> float:
         return memory_of(server) - before if tellable else float("nan")
@@ -238,10 +239,6 @@ def _measure_milvus(
             rows.append(Measured(what, reason=str(error)))
     client.close()
     return rows
-
-
-def _is_server(settings: Settings) -> bool:
-    return "://" in settings.database_uri
 
 
 def _item(number: int) -> Item:

@@ -75,7 +75,7 @@ def connect(
     _bypass_proxies_for_this_machine()
     uri = uri or settings.database_uri
     token = token or settings.milvus_token or ""
-    if uri.startswith(("http://", "https://", "tcp://", "unix:")):
+    if is_server(uri):
         return _connect_to_server(uri, token)
     if not uri.endswith(".db") or "://" in uri:
         raise InvalidArgument(f"MILVUS_URI is {uri!r}; give http://HOST:PORT or the path of a .db file.")
@@ -88,6 +88,11 @@ def connect(
             "leads to those made elsewhere."
         )
     return _open_embedded(path)
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is a server's, rather than the path of an embedded database."""
+    return uri.startswith(("http://", "https://", "tcp://", "unix:"))
 
 
 def _bypass_proxies_for_this_machine() -> None:

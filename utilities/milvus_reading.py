@@ -13,6 +13,7 @@ from utilities.items import ITEM_FIELDS
 from utilities.milvus_client import MilvusClient
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES
 from utilities.milvus_search import loaded
+from utilities.reduction import unit_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,3 +86,25 @@ def stored_embeddings(
     page_rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.fingerprint.dimension)))
     for page in stored_items(client, info.name, fields=[*fields, info.vector_field], page_rows=page_rows):
         yield page, np.array([row.pop(info.vector_field) for row in page], np.float32)
+
+
+def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """All vectors of some items, in their order, in memory, made of length 1 if they are not.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        ids: (n,) of its items.
+
+    Returns:
+        (n, dimension) float32.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    place = {int(each): row for row, each in enumerate(ids)}
+    embeddings = np.zeros((len(ids), info.fingerprint.dimension), np.float32)
+    for page, vectors in stored_embeddings(client, info):
+        wanted = [row for row, each in enumerate(page) if each["id"] in place]
+        embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]
+    return unit_length(embeddings)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo, check_name
 from utilities.embedder import embedder_of, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, Stopped, WeightsUnavailable
-from utilities.exported_networks import find_by_fingerprint
+from utilities.exported_networks import projection_of
 from utilities.id_map import IdMap
 from utilities.items import ITEM_FIELDS, Item
 from utilities.locks import only_writer
@@ -127,32 +125,28 @@ def copy_reduced(
         there = set(read_items(client, name)["id"])
         id_map = IdMap(settings.id_map_path(name))
         total = count_items(client, source.name)
-        with tqdm(total=total, unit="item", desc=name, disable=not progress) as bar, _says_how_far(name, bar):
-            for page, vectors in stored_embeddings(client, source, ITEM_FIELDS):
-                missing = [row for row, each in enumerate(page) if each["id"] not in there]
-                items = [Item(**page[row]) for row in missing]
-                insert_items(client, target, items, projection(unit_length(vectors[missing])), attempt)
-                bar.update(len(page))
+        try:
+            with tqdm(total=total, unit="item", desc=name, disable=not progress) as bar:
+                for page, vectors in stored_embeddings(client, source, ITEM_FIELDS):
+                    missing = [row for row, each in enumerate(page) if each["id"] not in there]
+                    items = [Item(**page[row]) for row in missing]
+                    insert_items(client, target, items, projection(unit_length(vectors[missing])), attempt)
+                    there.update(item.id for item in items)
+                    bar.update(len(page))
+        except Stopped as stopped:  # What it leaves is a part of a collection, which looks like a whole one.
+            message = (
+                f"Stopped with {len(there):,} of {total:,} items in {name!r}; the same command goes on from there."
+            )
+            raise Stopped(message, stopped.exit_status - 128) from None
         items_there = count_items(client, name)
         id_map.write(read_items(client, name))
         flush_and_index(client, target, items_there)
     return items_there
 
 
-@contextlib.contextmanager
-def _says_how_far(name: str, bar: Any) -> Iterator[None]:
-    """What Ctrl-C leaves is a part of a collection, which looks like a whole one."""
-    try:
-        yield
-    except Stopped as stopped:
-        message = f"Stopped with {bar.n:,} of {bar.total:,} items in {name!r}; the same command goes on from there."
-        raise Stopped(message, stopped.exit_status - 128) from None
-
-
 def _projection_of(existing: CollectionInfo, settings: Settings) -> Projection:
     """The projection that an earlier copy began with."""
-    network = find_by_fingerprint(existing.fingerprint, settings)
-    projection = network.projection() if network else None
+    projection = projection_of(existing.fingerprint, settings)
     if projection is None:
         raise WeightsUnavailable(
             f"The network of the collection {existing.name!r}, {existing.fingerprint.name}, is not in "
