@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import load_embedder
-from utilities.image_files import find_images
 from utilities.image_to_vec import embed_files
 from utilities.index_comparison import jittered
 from utilities.reduction import PrincipalComponents

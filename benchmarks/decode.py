@@ -16,8 +16,9 @@ from PIL import Image
 
 from benchmarks.data import large_photographs, photographs, trained_weights
 from benchmarks.report import table
+from utilities.directory_trees import find_images
 from utilities.embedder import embed_in_batches, load_embedder
-from utilities.image_files import find_images, read_pixels
+from utilities.image_files import read_pixels
 from utilities.retrieval_metrics import exact_neighbours, overlap_at_k
 from utilities.settings import Settings
 

@@ -21,9 +21,9 @@ from benchmarks.report import table, verdict
 from pipelines import load
 from tests.milvus_server import running_server
 from utilities.backbones import import_keras
+from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
-from utilities.image_files import find_images
 from utilities.image_to_vec import sample_pixels
 from utilities.milvus_utilities import connect, drop_collection
 from utilities.quantization import SAMPLE, quantize

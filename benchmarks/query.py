@@ -17,9 +17,10 @@ import numpy as np
 from benchmarks.data import photographs
 from benchmarks.report import table, verdict
 from pipelines import load
+from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import embedder_of
-from utilities.image_files import find_images, read_pixels
+from utilities.image_files import read_pixels
 from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours
 from utilities.settings import Settings
 from utilities.similar_images import similar_images

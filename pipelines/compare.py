@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from utilities.backbones import backbone_named, check_weights
+from utilities.directory_trees import find_images
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision
-from utilities.image_files import find_images
 from utilities.image_to_vec import embed_sample
 from utilities.index_comparison import (
     LIBRARIES,

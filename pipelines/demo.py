@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pipelines import load, manage, query
 from utilities.backbones import DEFAULT_BACKBONE
+from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import UNTRAINED, load_embedder
 from utilities.errors import WeightsUnavailable
-from utilities.image_files import find_images, open_image
+from utilities.image_files import open_image
 from utilities.milvus_utilities import connect, list_collections
 from utilities.settings import Settings
 

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from utilities.changes import new_or_changed, other_contents, vanished_items
 from utilities.collection_info import CollectionInfo, check_metric, check_name
+from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, check_runtime
 from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, refuse_another_embedder
 from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, InvalidArgument, Stopped
 from utilities.failures import Failure, FailureList
 from utilities.id_map import IdMap
-from utilities.image_files import find_images
 from utilities.image_to_vec import Chunk, embed_files
 from utilities.items import printable
 from utilities.locks import only_writer

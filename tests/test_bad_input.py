@@ -18,9 +18,10 @@ from pipelines import load
 from tests import soak
 from tests.bad_files import FORMATS, MUTATIONS, draw_bad_files
 from tests.conftest import MeanColour
+from utilities.directory_trees import find_images
 from utilities.drawn_images import CATEGORIES, draw_tree
 from utilities.errors import ImageTooLarge, UnreadableImage
-from utilities.image_files import find_images, open_image, read_file
+from utilities.image_files import open_image, read_file
 from utilities.items import item_id
 from utilities.settings import Settings
 from utilities.similar_images import similar_images

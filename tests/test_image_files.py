@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
+from utilities.directory_trees import find_images
 from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
-from utilities.image_files import describe_file, find_images, open_image, read_pixels
+from utilities.image_files import Crop, describe_file, open_image, read_pixels
 from utilities.items import item_id
 from utilities.settings import Settings
 
@@ -293,3 +295,43 @@ def test_describe_file_reads_header_and_status(tmp_path: Path) -> None:
     assert (item.file_size, item.file_mtime_ns) == (status.st_size, status.st_mtime_ns)
     nothing = describe_file(tmp_path, "cup/gone.png")
     assert (nothing.width, nothing.height, nothing.file_size) == (0, 0, 0)
+
+
+def test_a_crop_is_a_part_of_the_upright_image(tmp_path: Path) -> None:
+    quarters = Image.new("RGB", (80, 40), "black")
+    quarters.paste("red", (40, 0, 80, 20))
+    pixels, whole = read_pixels(quarters, 8, crop=Crop(0.5, 0, 0.5, 0.5))
+    assert whole == (80, 40)
+    assert (pixels == (255, 0, 0)).all()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored on its side: what is shown at the top right is stored at the top left
+    quarters.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    pixels, whole = read_pixels(tmp_path / "turned.png", 8, crop=Crop(0.5, 0, 0.5, 0.5))
+    assert whole == (80, 40)
+    assert (pixels == (255, 0, 0)).all()
+
+
+def test_a_small_crop_of_a_jpeg_is_not_decoded_too_small(tmp_path: Path) -> None:
+    stripes = np.zeros((800, 800, 3), np.uint8)
+    stripes[::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=100, subsampling=0)
+    pixels, _ = read_pixels(tmp_path / "stripes.jpg", 80, crop=Crop(0, 0, 0.1, 0.1))
+    assert pixels[::2].min() > 200  # An eighth of the size would be grey.
+    assert pixels[1::2].max() < 55
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 0, 1), (-0.1, 0, 1, 1), (0.5, 0, 0.6, 1), (0, 0, 1, math.nan), (0, 2, 1, 1)])
+def test_a_crop_that_is_no_part_is_refused(crop: tuple[float, float, float, float]) -> None:
+    with pytest.raises(InvalidArgument, match="is no part of an image"):
+        Crop(*crop)
+
+
+def test_a_crop_of_less_than_a_pixel_is_a_pixel() -> None:
+    corners = Image.new("RGB", (10, 10), "black")
+    corners.putpixel((9, 9), (255, 0, 0))
+    assert Crop(0.999, 0.999, 0.001, 0.001).of(corners).getcolors() == [(1, (255, 0, 0))]
+
+
+def test_errors_call_a_picture_by_the_name_that_is_given() -> None:
+    with pytest.raises(UnreadableImage, match=r"^cat\.jpg is not an image"):
+        open_image(b"no image", name="cat.jpg")

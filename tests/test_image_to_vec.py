@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.conftest import COLOURS, MeanColour
+from utilities.directory_trees import find_images
 from utilities.errors import InvalidArgument, UnreadableImage
-from utilities.image_files import find_images, read_pixels
+from utilities.image_files import read_pixels
 from utilities.image_to_vec import DECODED_AHEAD, embed_files, embed_images, image_to_vec, sample_pixels
 from utilities.settings import Settings
 

@@ -144,6 +144,27 @@ def test_insert_at_the_edges_of_a_message(lite: MilvusClient, monkeypatch: pytes
     assert [rows[0]["width"] for rows in found] == list(range(count))
 
 
+def test_pages_of_an_answer_join_to_the_whole(client: MilvusClient) -> None:
+    info = create(client)
+    insert_items(client, info, items(60), unit_vectors(60))
+    query = unit_vectors(61)[60:]
+    (whole,) = nearest_neighbours(client, "things", query, top_k=60)
+    pages = [nearest_neighbours(client, "things", query, top_k=25, offset=offset)[0] for offset in (0, 25, 50, 75)]
+    assert [len(page) for page in pages] == [25, 25, 10, 0]
+    assert [row["id"] for page in pages for row in page] == [row["id"] for row in whole]
+    for top_k, offset in ((20, -1), (1, 16_384), (16_384, 1)):
+        with pytest.raises(InvalidArgument, match="Milvus looks no further than the first 16,384"):
+            nearest_neighbours(client, "things", query, top_k=top_k, offset=offset)
+
+
+def test_a_folder_is_a_range_of_paths(client: MilvusClient) -> None:
+    info = create(client)
+    paths = ["a_b/1.jpg", "a_b/c/2.jpg", "axb/3.jpg", "a_b2/4.jpg", "a_b.jpg", "a_b-/5.jpg"]
+    insert_items(client, info, [Item.of_file(Path("/photos"), path) for path in paths], unit_vectors(6))
+    found = nearest_neighbours(client, "things", unit_vectors(1), filter='path >= "a_b/" and path < "a_b0"')[0]
+    assert sorted(row["path"] for row in found) == ["a_b/1.jpg", "a_b/c/2.jpg"]
+
+
 def test_filter_delete_and_drop(client: MilvusClient) -> None:
     info = create(client)
     insert_items(client, info, items(30), unit_vectors(30))

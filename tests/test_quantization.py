@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from pipelines import load
 from utilities import openvino_runtime
 from utilities.backbones import build_network
+from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import embed_in_batches, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
-from utilities.image_files import find_images, read_pixels
+from utilities.image_files import read_pixels
 from utilities.image_to_vec import sample_pixels
 from utilities.milvus_utilities import connect, describe_collection
 from utilities.openvino_runtime import OpenVINOEmbedder

@@ -1,29 +1,28 @@
-"""Find images under a root and open anything (path, bytes, URL, PIL image, array) as upright RGB."""
+"""Open anything (path, bytes, URL, PIL image, array) as upright RGB."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
-import logging
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from utilities.download import download, is_url
-from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
+from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
 from utilities.items import Item, file_digest
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-logger = logging.getLogger(__name__)
 
 # Pillow warns of large images, which are refused here by a limit of their own, and of odd metadata, which is no matter.
 # Once for all, since `warnings.catch_warnings` must not be used by several threads.
@@ -33,53 +32,36 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
 
 
-def find_images(
-    root: str | os.PathLike[str],
-    extension: str | None = None,
-    on_error: Callable[[OSError], None] | None = None,
-) -> list[str]:
-    """Paths of the images in a directory tree, told by their file names' extensions.
+@dataclass(frozen=True)
+class Crop:
+    """A part of an image, in fractions of its upright width and height."""
 
-    Passed over are hidden files and folders, whatever is not a regular file, and links, but for those that lead to
-    something hidden in the tree (git-annex keeps files so): a link out of the tree leaves it, and where any other link
-    leads is found without it.
+    left: float
+    top: float
+    width: float
+    height: float
 
-    Args:
-        root: a directory.
-        extension: `"JPEG"` takes only `.jpeg` in any case; None takes every type that Pillow opens.
-        on_error: called with the error, whose `filename` says where, for each file or folder below `root` that cannot
-            be looked at; by default it is logged as a warning.
+    def __post_init__(self) -> None:
+        """Refuse what is no part.
 
-    Returns:
-        POSIX paths relative to `root`, sorted, so that two runs agree.
+        Raises:
+            InvalidArgument: it has no area, or does not lie within the image.
+        """
+        sides = ((self.left, self.width), (self.top, self.height))
+        # What is not a number satisfies no comparison.
+        if not all(start >= 0 and length >= 0.001 and start + length <= 1 + 1e-6 for start, length in sides):
+            raise InvalidArgument(
+                f"A crop of {self.left:g}, {self.top:g}, {self.width:g}, {self.height:g} is no part of an image; give "
+                "left, top, width and height as fractions of the whole, from 0 to 1."
+            )
 
-    Raises:
-        InvalidArgument: `root` is not a directory, or cannot be listed.
-        NoImagesFound: no such file in the tree.
-    """
-    root = Path(root)
-    if not root.exists():
-        raise InvalidArgument(f"There is no directory {str(root)!r}; give the path of a folder of images.")
-    if not root.is_dir():
-        raise InvalidArgument(f"{str(root)!r} is a file; give the folder that holds the images.")
-    try:
-        next(root.iterdir(), None)
-    except OSError as error:
-        raise InvalidArgument(f"The directory {str(root)!r} cannot be listed: {error.strerror}.") from error
-    wanted = {f".{extension.lower().lstrip('.')}"} if extension else openable_extensions()
-    unreadable: list[OSError] = []
-    paths = sorted(path for path in _walk(root, unreadable.append) if PurePosixPath(path).suffix.lower() in wanted)
-    for each in unreadable:
-        (on_error or _warn)(each)
-    if not paths:
-        kind = f"file with the extension .{extension.lstrip('.')}" if extension else "image"
-        but = f", but {unreadable[0].filename} cannot be looked at: {unreadable[0].strerror}" if unreadable else ""
-        raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it{but}.")
-    return paths
-
-
-def _warn(error: OSError) -> None:
-    logger.warning("Left out: %s: %s.", error.filename, error.strerror)
+    def of(self, image: Image.Image) -> Image.Image:
+        """That part of an image, in whole pixels, and at least one."""
+        left = min(round(self.left * image.width), image.width - 1)
+        top = min(round(self.top * image.height), image.height - 1)
+        right = min(round((self.left + self.width) * image.width), image.width)
+        bottom = min(round((self.top + self.height) * image.height), image.height)
+        return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def openable_extensions() -> set[str]:
@@ -96,49 +78,9 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(known, key=lambda name: (name not in ("JPEG", "PNG"), name)))
 
 
-def _walk(root: Path, on_error: Callable[[OSError], None]) -> Iterator[str]:
-    real_root = root.resolve()
-    followed: set[Path] = set()
-    for directory, folders, files in os.walk(root, onerror=on_error, followlinks=True):
-        here = Path(directory)
-        folders[:] = [name for name in folders if _is_wanted(here / name, real_root, followed, on_error)]
-        for name in files:
-            if _is_wanted(here / name, real_root, set(), on_error) and _is_file(here / name, on_error):
-                yield (here / name).relative_to(root).as_posix()
-
-
-def _is_wanted(path: Path, real_root: Path, followed: set[Path], on_error: Callable[[OSError], None]) -> bool:
-    """Whether a file or folder belongs to the tree and is found by no other path; links to follow are noted."""
-    if path.name.startswith("."):
-        return False
-    try:
-        if not path.is_symlink():
-            return True
-        real = path.resolve(strict=True)
-    except FileNotFoundError:
-        return False  # a link to nothing
-    except OSError as error:
-        on_error(error)
-        return False
-    except RuntimeError:  # what Python before 3.13 makes of a link to itself
-        return False
-    if not real.is_relative_to(real_root) or real in followed:
-        return False
-    hidden = any(part.startswith(".") for part in real.relative_to(real_root).parts)
-    if hidden:
-        followed.add(real)
-    return hidden
-
-
-def _is_file(path: Path, on_error: Callable[[OSError], None]) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        on_error(error)
-        return False
-
-
-def open_image(source: ImageSource, settings: Settings | None = None, *, at_least: int | None = None) -> Image.Image:
+def open_image(
+    source: ImageSource, settings: Settings | None = None, *, at_least: int | None = None, name: str = ""
+) -> Image.Image:
     """Open an image as RGB, upright by its EXIF orientation.
 
     Transparency is laid on white, 16-bit channels are scaled to 8, and an animation gives its first frame.
@@ -149,6 +91,7 @@ def open_image(source: ImageSource, settings: Settings | None = None, *, at_leas
         settings: limits; from the environment by default.
         at_least: width and height in pixels that will do. A JPEG is then decoded at a half, a quarter or an eighth of
             its size where that is still no smaller, which is several times faster.
+        name: what errors call it; by default its path or URL.
 
     Raises:
         UnreadableImage: not an image, damaged, or not permitted to be read.
@@ -156,11 +99,11 @@ def open_image(source: ImageSource, settings: Settings | None = None, *, at_leas
         DownloadFailed: the URL did not deliver.
         InvalidArgument: an array of another shape or type.
     """
-    return _open(source, at_least, settings or Settings.load())[0]
+    return _open(source, at_least, settings or Settings.load(), name)[0]
 
 
 def read_pixels(
-    source: ImageSource, size: int, settings: Settings | None = None
+    source: ImageSource, size: int, settings: Settings | None = None, *, crop: Crop | None = None, name: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image as an embedder takes it: squashed to a square, bilinearly.
 
@@ -168,6 +111,8 @@ def read_pixels(
         source: as `open_image` takes it.
         size: side of the square in pixels.
         settings: limits; from the environment by default.
+        crop: the part to take; the whole by default.
+        name: as for `open_image`.
 
     Returns:
         The pixels, (size, size, 3) uint8 RGB, and (width, height) of the whole upright image.
@@ -175,8 +120,10 @@ def read_pixels(
     Raises:
         ImageError, InvalidArgument: as `open_image` does.
     """
-    image, whole = _open(source, size, settings or Settings.load())
-    return _squashed(image, size), whole
+    # A part that is small needs more of the whole's pixels.
+    at_least = size if crop is None else math.ceil(size / min(crop.width, crop.height))
+    image, whole = _open(source, at_least, settings or Settings.load(), name)
+    return _squashed(image, size, crop), whole
 
 
 def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDArray[np.uint8], Item]:
@@ -207,11 +154,15 @@ def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDA
     return _squashed(image, size), _item(root, path, before, whole, digest)
 
 
-def _squashed(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def _squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArray[np.uint8]:
+    if crop:
+        image = crop.of(image)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tuple[Image.Image, tuple[int, int]]:
+def _open(
+    source: ImageSource, at_least: int | None, settings: Settings, name: str
+) -> tuple[Image.Image, tuple[int, int]]:
     """The image, perhaps decoded at a smaller scale, and the size of the whole."""
     if isinstance(source, np.ndarray):
         source = _from_array(source)
@@ -221,7 +172,7 @@ def _open(source: ImageSource, at_least: int | None, settings: Settings) -> tupl
         except Exception as error:  # As below: a PIL image may not have been read to its end.
             raise UnreadableImage(f"The image given is damaged: {_reason(error)}.") from error
         return image, image.size
-    where = "the bytes given" if isinstance(source, bytes) else str(source)
+    where = name or ("the bytes given" if isinstance(source, bytes) else str(source))
     if isinstance(source, str) and is_url(source):
         source = download(source, settings)
     elif not isinstance(source, bytes):

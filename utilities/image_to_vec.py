@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import ImageError, UnreadableImage
 from utilities.failures import Failure
-from utilities.image_files import ImageSource, find_images, read_file, read_pixels
+from utilities.image_files import ImageSource, read_file, read_pixels
 from utilities.items import Item, printable
 from utilities.settings import Settings
 from utilities.streams import in_order

@@ -41,6 +41,7 @@ def nearest_neighbours(
     top_k: int = 20,
     filter: str = "",
     fields: Sequence[str] = ITEM_FIELDS,
+    offset: int = 0,
 ) -> list[list[dict[str, Any]]]:
     """The nearest items of each of several vectors.
 
@@ -51,18 +52,25 @@ def nearest_neighbours(
         top_k: matches for each, 1 to `MAX_TOP_K`.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
         fields: what to read of each match, beside its id; where many are asked for, most of the time goes there.
+        offset: how many of the nearest to pass over; with `top_k` at most `MAX_TOP_K`.
 
     Returns:
         n lists, nearest first, each of at most `top_k` dictionaries: these fields, `id`, and `score`, which is the
         cosine or inner product, or for L2 the Euclidean distance.
 
     Raises:
-        InvalidArgument: `top_k` out of range, vectors of another dimension, or an expression that Milvus cannot read.
+        InvalidArgument: `top_k` or `offset` out of range, vectors of another dimension, or an expression that Milvus
+            cannot read.
         CollectionNotFound: no such collection.
         DatabaseError: Milvus failed.
     """
     if not 1 <= top_k <= MAX_TOP_K:
         raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
+    if not 0 <= offset <= MAX_TOP_K - top_k:
+        raise InvalidArgument(
+            f"{top_k:,} matches after the first {offset:,} cannot be had; Milvus looks no further than the first "
+            f"{MAX_TOP_K:,}."
+        )
     info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
     embeddings = np.asarray(embeddings, dtype=np.float32)
     dimension = info.fingerprint.dimension
@@ -76,7 +84,7 @@ def nearest_neighbours(
     if not is_embedded(client):
         # While one answer is read the server works on the next; Milvus Lite has a cost of its own for each message.
         step, ahead = min(step, QUERIES_TOGETHER), 2
-    search = partial(_search, client, info, top_k, filter, list(fields))
+    search = partial(_search, client, info, top_k, filter, list(fields), offset)
     messages = [embeddings[start : start + step] for start in range(0, len(embeddings), step)]
     with loaded(client, info.name, "search", filter):
         if len(messages) == 1:
@@ -91,6 +99,7 @@ def _search(
     top_k: int,
     filter: str,
     fields: list[str],
+    offset: int,
     embeddings: NDArray[np.float32],
 ) -> list[list[dict[str, Any]]]:
     """One message, and another where an index that does not look everywhere has found too few."""
@@ -107,13 +116,14 @@ def _search(
             data=list(queries),
             anns_field=info.vector_field,
             limit=top_k,
+            offset=offset,
             filter=filter,
             output_fields=fields,
             search_params=parameters,
         )
         return [[row(hit) for hit in hits] for hits in answer]
 
-    quick, thorough = (search_params(client, info, top_k, filter, thorough=each) for each in (False, True))
+    quick, thorough = (search_params(client, info, offset + top_k, filter, thorough=each) for each in (False, True))
     found = ask(embeddings, quick)
     too_few = [number for number, rows in enumerate(found) if len(rows) < top_k]
     if too_few and quick != thorough:

@@ -16,7 +16,9 @@ from utilities.milvus_utilities import connect, describe_collection, nearest_nei
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
 
@@ -108,9 +110,24 @@ def similar_images_each(
             f"{embedder.fingerprint} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
     info = settle(client, info, fingerprint=embedder.fingerprint)
-    embeddings = embed_images(queries, embedder, settings)
-    neighbours = nearest_neighbours(client, info, embeddings, top_k, filter)
-    return [[_match(info, rank, row) for rank, row in enumerate(rows, start=1)] for rows in neighbours]
+    return nearest_matches(client, info, embed_images(queries, embedder, settings), top_k, filter)
+
+
+def nearest_matches(
+    client: MilvusClient,
+    info: CollectionInfo,
+    embeddings: NDArray[np.float32],
+    top_k: int = 20,
+    filter: str = "",
+    offset: int = 0,
+) -> list[list[Match]]:
+    """The nearest items of vectors; arguments and errors as for `nearest_neighbours`.
+
+    Returns:
+        For each of the n vectors its matches, nearest first, whose ranks begin at `offset` + 1.
+    """
+    neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, offset=offset)
+    return [[_match(info, rank, row) for rank, row in enumerate(rows, start=offset + 1)] for rows in neighbours]
 
 
 def plot_similar_images(
