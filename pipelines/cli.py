@@ -44,6 +44,9 @@ app = typer.Typer(
 )
 
 BACKBONE = "The network: a name of keras.applications in lower case."
+AllowPrivateUrls = Annotated[
+    bool, typer.Option("--allow-private-urls", help="Let URLs lead to this machine and its private network.")
+]
 WEIGHTS = "imagenet (downloaded once), random (untrained), or a .h5 or .keras file."
 
 
@@ -193,9 +196,7 @@ def query(
         Optional[Path],
         typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several pictures, numbered."),
     ] = None,
-    allow_private_urls: Annotated[
-        bool, typer.Option("--allow-private-urls", help="Let URLs lead to this machine and its private network.")
-    ] = False,
+    allow_private_urls: AllowPrivateUrls = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the images that look most like a picture."""
@@ -215,6 +216,42 @@ def query(
     )
     for result in results:
         print_json(result_as_json(result)) if as_json else print_result(result)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    collection: Annotated[Optional[str], typer.Option(help="Serve this one alone. [default: all]")] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines ask, for whom --token is meant.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes one that is free.")] = 8000,
+    token: Annotated[
+        Optional[str],
+        typer.Option(
+            envvar=ENVIRONMENT_VARIABLES["api_token"],
+            help="What every request must carry, as a bearer token or as a password; without one nobody may add or "
+            "remove items.",
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        Optional[list[str]],
+        typer.Option(help="A page of this origin may use the API, such as https://shop.example; may be repeated."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than one need a Milvus server.")] = 1,
+    allow_private_urls: AllowPrivateUrls = False,
+) -> None:
+    """Serve a search page and an API, until Ctrl-C or SIGTERM."""
+    from pipelines import serve as pipeline
+
+    settings: Settings = context.obj
+    settings = replace(
+        settings,
+        api_token=token or settings.api_token,
+        cors_origins=",".join(cors_origin or ()) or settings.cors_origins,
+        allow_private_urls=allow_private_urls or settings.allow_private_urls,
+    )
+    pipeline.run(collection=collection, host=host, port=port, workers=workers, settings=settings)
 
 
 @app.command()

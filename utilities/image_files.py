@@ -32,6 +32,18 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
 
 
+#: Media types of what every current browser shows, by Pillow's names. An MPO is a JPEG with others behind it.
+_SHOWN_BY_BROWSERS = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "AVIF": "image/avif",
+    "BMP": "image/bmp",
+}
+
+
 @dataclass(frozen=True)
 class Crop:
     """A part of an image, in fractions of its upright width and height."""
@@ -67,6 +79,16 @@ class Crop:
 def openable_extensions() -> set[str]:
     """Extensions, with their dot and in lower case, of every type of image that Pillow can open by itself."""
     return {extension for extension, kind in Image.registered_extensions().items() if kind in _formats()}
+
+
+def browser_type(file: Path, settings: Settings) -> str | None:
+    """The media type of an image file, told by its content; None if browsers do not show that type.
+
+    Raises:
+        ImageError: as `open_image` does.
+    """
+    with _image_errors(file.name, settings), Image.open(file, formats=_formats()) as image:
+        return _SHOWN_BY_BROWSERS.get(image.format or "")
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def embed_files(
     """
     size = embedder.batch_size
     nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
-    processors = _processors()
+    threads = processors()
     decode = partial(_decode, root, size=embedder.input_size, settings=settings)
     under_way: deque[_Batch] = deque()
 
@@ -123,8 +123,8 @@ def embed_files(
                 yield np.stack([each.pixels for each in batch.decoded])  # (n, input_size, input_size, 3)
 
     with (
-        ThreadPoolExecutor(processors, thread_name_prefix="decode") as pool,
-        closing(in_order(pool, decode, paths, DECODED_AHEAD * size + 2 * processors)) as decoded,
+        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
+        closing(in_order(pool, decode, paths, DECODED_AHEAD * size + 2 * threads)) as decoded,
         closing(embedder.embed_stream(pixels(decoded))) as stream,
     ):
         for embeddings in stream:
@@ -179,13 +179,13 @@ def sample_pixels(
         (at most count, input_size, input_size, 3) uint8 RGB.
     """
     chosen = random.Random(0).sample(list(paths), min(count, len(paths)))
-    with ThreadPoolExecutor(_processors(), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(processors(), thread_name_prefix="decode") as pool:
         decode = partial(_decode, root, size=embedder.input_size, settings=settings)
         decoded = [result.pixels for result in pool.map(decode, chosen) if isinstance(result, _Decoded)]
     return np.stack(decoded) if decoded else np.empty((0, embedder.input_size, embedder.input_size, 3), np.uint8)
 
 
-def _processors() -> int:
+def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

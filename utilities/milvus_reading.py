@@ -32,6 +32,17 @@ def count_items(client: MilvusClient, name: str) -> int:
         return int(rows[0]["count(*)"])
 
 
+def find_item(client: MilvusClient, name: str, id: int, fields: Sequence[str] = ITEM_FIELDS) -> dict[str, Any] | None:
+    """These fields of one item; None if the collection does not hold it.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    with loaded(client, name, "read"):
+        rows = client.query(name, filter=f"id == {int(id)}", output_fields=list(fields), retry_times=RETRIES)
+    return dict(rows[0]) if rows else None
+
+
 def stored_items(
     client: MilvusClient,
     name: str,

@@ -32,6 +32,7 @@ from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
 from utilities.milvus_index import index_params, restore_index
 from utilities.milvus_reading import count_items as count_items
+from utilities.milvus_reading import find_item as find_item
 from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_embeddings as stored_embeddings

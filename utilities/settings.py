@@ -22,6 +22,9 @@ ENVIRONMENT_VARIABLES = {
     "download_max_bytes": "LOOKALIKE_DOWNLOAD_MAX_BYTES",
     "allow_private_urls": "LOOKALIKE_ALLOW_PRIVATE_URLS",
     "server_patience_seconds": "LOOKALIKE_SERVER_PATIENCE",
+    "api_token": "LOOKALIKE_API_TOKEN",
+    "upload_max_bytes": "LOOKALIKE_UPLOAD_MAX_BYTES",
+    "cors_origins": "LOOKALIKE_CORS_ORIGINS",
 }
 
 
@@ -45,6 +48,12 @@ class Settings:
     allow_private_urls: bool = False
     #: Time that a load waits for a server that has gone away, in seconds.
     server_patience_seconds: float = 300.0
+    #: What `lookalike serve` asks of every request, and without which nobody may add or remove items.
+    api_token: str | None = None
+    #: A larger upload is refused. The default is 32 MiB.
+    upload_max_bytes: int = 32 * 1024 * 1024
+    #: Origins whose pages may use the API, such as `https://shop.example`, separated by commas.
+    cors_origins: str = ""
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -65,6 +74,15 @@ class Settings:
             elif text := environment.get(variable):
                 values[name] = _parse(name, variable, text)
         return cls(**values)
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which another process loads the same settings."""
+        values = {name: getattr(self, name) for name in ENVIRONMENT_VARIABLES}
+        return {
+            ENVIRONMENT_VARIABLES[name]: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in values.items()
+            if value not in (None, "")
+        }
 
     @property
     def database_uri(self) -> str:

@@ -43,11 +43,19 @@ def _thumbnail(file: Path, settings: Settings) -> Image.Image:
     return image
 
 
+def as_jpeg(image: Image.Image, side: int | None = None) -> bytes:
+    """An RGB image as a JPEG file, made smaller where it is wider or higher than `side` pixels."""
+    if side is not None:
+        image = image.copy()
+        image.thumbnail((side, side))
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
 def data_url(image: Image.Image) -> str:
     """An image as a JPEG that a page carries in itself."""
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(image)).decode()
 
 
 def tile_map(

@@ -1,0 +1,145 @@
+"""Search for as long as a process lives: networks stay loaded, and searches that come together go together."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utilities.batches import Batches
+from utilities.collection_info import CollectionInfo
+from utilities.embedder import Embedder, embed_in_batches, embedder_of
+from utilities.errors import InvalidArgument, LookalikeError
+from utilities.fingerprint import Fingerprint
+from utilities.milvus_utilities import settle
+from utilities.settings import Settings
+from utilities.similar_images import Match, nearest_matches
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+#: Searches of a batch: as many images as the network is fast with (`OpenVINOEmbedder.batch_size`).
+TOGETHER = 8
+#: Batches under way at once: while one is searched with, the next is embedded.
+BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which matches of a query to return; errors as for `nearest_neighbours`."""
+
+    top_k: int = 20
+    filter: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    info: CollectionInfo
+    selection: Selection
+    #: (input_size, input_size, 3) uint8 to be embedded, or else (dimension,) float32.
+    query: NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass
+class WarmSearch:
+    """Searches in any collection of one Milvus; safe to use from many threads."""
+
+    client: MilvusClient
+    settings: Settings
+    _embedders: dict[Fingerprint, Embedder] = field(default_factory=dict)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Start the threads that search."""
+        self._batches: Batches[_Search, list[Match]] = Batches(self._answer, TOGETHER, BATCHES)
+
+    def embedder(self, info: CollectionInfo) -> Embedder:
+        """A collection's own network, loaded at the first call.
+
+        Raises:
+            WeightsUnavailable, EmbedderMismatch: as `embedder_of` does.
+        """
+        with self._loading:
+            if info.fingerprint not in self._embedders:
+                embedder = embedder_of(info.fingerprint, self.settings)
+                settle(self.client, info, fingerprint=embedder.fingerprint)
+                self._embedders[info.fingerprint] = embedder
+        return self._embedders[info.fingerprint]
+
+    def by_pixels(self, info: CollectionInfo, pixels: NDArray[np.uint8], selection: Selection) -> Future[list[Match]]:
+        """Search for an image.
+
+        Args:
+            info: the collection.
+            pixels: (input_size, input_size, 3) uint8 RGB, as `image_files.read_pixels` makes them for its `embedder`.
+            selection: which matches.
+
+        Returns:
+            What becomes the matches, nearest first, or an error as `nearest_neighbours` raises it.
+        """
+        return self._batches.submit(_Search(info, selection, pixels))
+
+    def by_vector(self, info: CollectionInfo, vector: NDArray[np.float32], selection: Selection) -> Future[list[Match]]:
+        """Search for a vector; as `by_pixels` otherwise.
+
+        Args:
+            info: the collection.
+            vector: (dimension,) float32, finite, of any length but 0.
+            selection: which matches.
+
+        Raises:
+            InvalidArgument: another vector.
+        """
+        dimension = info.fingerprint.dimension
+        if vector.shape != (dimension,):
+            raise InvalidArgument(
+                f"The collection {info.name!r} holds vectors of {dimension:,} numbers; one of {len(vector):,} cannot "
+                "be compared with them."
+            )
+        length = np.linalg.norm(vector.astype(np.float64))
+        if not (np.isfinite(length) and length > 0):
+            raise InvalidArgument("The vector has no direction: its numbers are all 0, or not all finite.")
+        return self._batches.submit(_Search(info, selection, vector))
+
+    def close(self) -> None:
+        """Finish what was asked for."""
+        self._batches.close()
+
+    def _answer(self, searches: Sequence[_Search]) -> list[list[Match] | Exception]:
+        vectors = self._vectors(searches)
+        alike = defaultdict(list)
+        for row, search in enumerate(searches):
+            alike[search.info, search.selection].append(row)
+        answers: dict[int, list[Match] | Exception] = {}
+        for (info, selection), rows in alike.items():
+            try:
+                together = np.stack([vectors[row] for row in rows])
+                found: Sequence[list[Match] | Exception] = nearest_matches(
+                    self.client, info, together, selection.top_k, selection.filter, selection.offset
+                )
+            except LookalikeError as error:  # which is no matter of the others in the batch
+                found = [error] * len(rows)
+            answers.update(zip(rows, found, strict=True))
+        return [answers[row] for row in range(len(searches))]
+
+    def _vectors(self, searches: Sequence[_Search]) -> dict[int, NDArray[np.float32]]:
+        """By row; images of one network are embedded together."""
+        vectors: dict[int, NDArray[np.float32]] = {}
+        images = defaultdict(list)
+        for row, search in enumerate(searches):
+            if search.query.ndim == 1:
+                vectors[row] = search.query.astype(np.float32)
+            else:
+                images[search.info.fingerprint].append(row)
+        for rows in images.values():
+            pixels = np.stack([searches[row].query for row in rows]).astype(np.uint8, copy=False)
+            embeddings = embed_in_batches(self.embedder(searches[rows[0]].info), pixels)
+            vectors.update(zip(rows, embeddings, strict=True))
+        return vectors

@@ -1,0 +1,138 @@
+"""The application that `lookalike serve` runs: the search page, the API, and its documentation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_fastapi_instrumentator import Instrumentator
+
+from utilities.errors import LookalikeError
+from utilities.milvus_utilities import connect, count_items
+from utilities.settings import Settings
+from utilities.web import files, items, problems, searches
+from utilities.web.guard import DOCS_POLICY, LOOPBACK, OPEN, Guard
+from utilities.web.models import CollectionModel, Facets, Health
+from utilities.web.service import Service, Serving
+
+logger = logging.getLogger(__name__)
+
+PAGE = Path(__file__).parent / "page"
+#: Bytes that a form adds to the file in it.
+FORM_BYTES = 64 * 1024
+_MAY_FAIL = problems.problems(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def create_app(settings: Settings, *, collection: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+    """The application.
+
+    Args:
+        settings: limits and places.
+        collection: the only one that is served; None for all.
+        host: the address that it is to listen at.
+    """
+    origins = [origin.strip().rstrip("/") for origin in settings.cors_origins.split(",") if origin.strip()]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = Service(settings, connect(settings=settings, must_exist=True), collection)
+        app.state.service = service
+        _warm_up(service)
+        yield
+        service.search.close()
+
+    app = FastAPI(
+        title="Lookalike",
+        description="Reverse image search over your own files. Errors are problem details (RFC 9457).",
+        version=importlib.metadata.version("lookalike"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=settings.upload_max_bytes + FORM_BYTES,
+    )
+    problems.install(app)
+    app.include_router(searches.router)
+    app.include_router(files.router)
+    app.include_router(items.router)
+    _add_collections(app)
+    _add_pages(app)
+    Instrumentator(excluded_handlers=[OPEN, "/metrics"]).instrument(app).expose(app, tags=["server"])
+    app.add_middleware(Guard, token=settings.api_token, origins=origins, loopback=host in LOOPBACK)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    return app
+
+
+def _warm_up(service: Service) -> None:
+    """Load the network that is asked for first, so that nobody waits for it."""
+    for name in service.names()[:1]:
+        try:
+            service.search.embedder(service.collection(name))
+        except LookalikeError as error:  # Other collections may do; this one says it at each search.
+            logger.warning("%s cannot be searched with pictures: %s", name, error)
+
+
+def _add_collections(app: FastAPI) -> None:
+    def collections(service: Serving) -> list[CollectionModel]:
+        """The collections, sorted by name."""
+        return [described(name, service) for name in service.names()]
+
+    def described(name: str, service: Serving) -> CollectionModel:
+        """A collection and what it was made by."""
+        return CollectionModel.of(service.collection(name), count_items(service.client, name))
+
+    def facets(name: str, service: Serving) -> Facets:
+        """The labels and folders of a collection, counted in the last minute."""
+        return service.facets(service.collection(name).name)
+
+    def health(service: Serving) -> Health:
+        """Whether the server and its Milvus answer."""
+        service.names()
+        return Health()
+
+    tagged: dict[str, Any] = {"tags": ["collections"], "responses": _MAY_FAIL}
+    app.get("/collections", **tagged)(collections)
+    app.get("/collections/{name}", **tagged)(described)
+    app.get("/collections/{name}/facets", **tagged)(facets)
+    app.get(OPEN, tags=["server"], responses=problems.problems(HTTPStatus.SERVICE_UNAVAILABLE))(health)
+
+
+def _add_pages(app: FastAPI) -> None:
+    """The page, the documentation, and what both are made of; all of it lies on this machine."""
+    for name, package, folder in (
+        ("bootstrap", "flask_bootstrap", "static/bootstrap5"),
+        ("swagger", "fastapi_offline", "static"),
+    ):
+        app.mount(f"/static/{name}", StaticFiles(directory=_folder_of(package) / folder), name=name)
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html", headers={"Content-Security-Policy": DOCS_POLICY})
+
+
+def _folder_of(package: str) -> Path:
+    """Where a package lies that is wanted for the files it carries, and never imported."""
+    found = importlib.util.find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent

@@ -1,0 +1,118 @@
+"""Who may ask, and what a browser may do with the answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Collection
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from utilities.web.problems import problem_response
+
+#: What the page may load: only what this server sends, and pictures that it has in memory.
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; media-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+#: Swagger UI writes style attributes.
+DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+#: A picture that someone put into the tree is shown as one, and never run.
+FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
+
+#: Answers without a token, so that whoever supervises the process need not have it.
+OPEN = "/health"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Guard:
+    """ASGI middleware that turns away whoever may not ask, and adds the headers that keep browsers careful."""
+
+    def __init__(self, app: ASGIApp, token: str | None, origins: Collection[str], *, loopback: bool) -> None:
+        """Guard an application.
+
+        Args:
+            app: what is guarded.
+            token: what every request must carry; None to let everyone ask.
+            origins: of pages elsewhere that may use the API.
+            loopback: whether the server listens to this machine alone. Then it answers to this machine's names only, so
+                that no page can reach it under a name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
+        """
+        self.app, self.token, self.origins = app, token, origins
+        self.hosts = {*LOOPBACK, *(urlsplit(origin).hostname for origin in origins)} if loopback else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_carefully(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers().items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(scope, Headers(scope=scope))
+        if refusal is None:
+            await self.app(scope, receive, send_carefully)
+        else:
+            status, detail = refusal
+            # A browser asks its user for the password, and sends it with every picture from then on.
+            challenge = {"WWW-Authenticate": 'Basic realm="Lookalike: the token as password", charset="UTF-8"'}
+            response = problem_response(status, detail, challenge if status == HTTPStatus.UNAUTHORIZED else None)
+            await response(scope, receive, send_carefully)
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "Content-Security-Policy": PAGE_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "cross-origin" if self.origins else "same-origin",
+            "Cache-Control": "no-store",
+        }
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[HTTPStatus, str] | None:
+        host = headers.get("host", "")
+        if self.hosts is not None and _host_name(host) not in self.hosts:
+            return HTTPStatus.MISDIRECTED_REQUEST, (
+                "This server answers to localhost only; `lookalike serve --host 0.0.0.0` has it answer to other names."
+            )
+        origin = headers.get("origin", "")
+        foreign = origin and origin not in self.origins and urlsplit(origin).netloc.lower() != host.lower()
+        if foreign and scope["method"] not in ("GET", "HEAD"):
+            return HTTPStatus.FORBIDDEN, (
+                "Pages of other origins may not use this server; `lookalike serve --cors-origin` names who may."
+            )
+        if self.token and scope["path"] != OPEN and not _carries(headers.get("authorization", ""), self.token):
+            return HTTPStatus.UNAUTHORIZED, (
+                "This server asks for its token; send `Authorization: Bearer TOKEN`, or give it as the password."
+            )
+        return None
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _carries(authorization: str, token: str) -> bool:
+    """Whether a header holds the token, as a bearer token (RFC 6750) or as a password (RFC 7617)."""
+    scheme, _, credentials = authorization.partition(" ")
+    given = credentials.strip().encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(given, token.encode())

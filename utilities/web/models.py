@@ -1,0 +1,204 @@
+"""What goes in and out over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from utilities.collection_info import CollectionInfo
+from utilities.image_files import Crop
+from utilities.milvus_search import MAX_TOP_K
+from utilities.similar_images import Match
+from utilities.warm_search import Selection
+
+#: An id has up to 63 bits, of which a number of JavaScript, and so of many a JSON parser, holds 53 (RFC 8259, section
+#: 6); as text it arrives whole.
+Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["1729382256910270464"])]
+LARGEST_ID = 2**63 - 1
+
+
+class SearchOptions(BaseModel):
+    """Which matches are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int = Field(20, ge=1, le=MAX_TOP_K, description="How many matches.")
+    filter: str = Field(
+        "", max_length=10_000, description="Only these: a Milvus expression.", examples=['label == "cup"']
+    )
+    offset: int = Field(0, ge=0, lt=MAX_TOP_K, description="How many of the nearest to pass over.")
+    crop: tuple[float, float, float, float] | None = Field(
+        None,
+        description="Search with a part of the picture: left, top, width and height as fractions of the upright whole; "
+        "in a form, separated by commas.",
+        examples=[[0.25, 0.25, 0.5, 0.5]],
+    )
+
+    @field_validator("crop", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("crop")
+    @classmethod
+    def _part(cls, value: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+        if value is not None:
+            Crop(*value)
+        return value
+
+    @property
+    def part(self) -> Crop | None:
+        """The crop."""
+        return Crop(*self.crop) if self.crop else None
+
+    @property
+    def selection(self) -> Selection:
+        """The rest."""
+        return Selection(self.top_k, self.filter, self.offset)
+
+
+class Query(SearchOptions):
+    """A search without an upload: exactly one of url, id and vector."""
+
+    url: str | None = Field(None, max_length=8_192, description="Where a picture can be fetched from.")
+    id: Id | None = Field(None, description="An item of the collection; a number is taken, too.")
+    vector: list[float] | None = Field(None, max_length=32_768, description="As many numbers as the collection's have.")
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Query:
+        if [self.url, self.id, self.vector].count(None) != 2:
+            raise ValueError("give exactly one of url, id and vector")
+        if self.crop is not None and self.vector is not None:
+            raise ValueError("a vector cannot be cropped")
+        return self
+
+
+class PictureForm(BaseModel):
+    """A picture that is uploaded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: bytes = Field(description="An image file.", json_schema_extra={"format": "binary"})
+
+
+class SearchForm(SearchOptions, PictureForm):
+    """A search with a picture that is uploaded."""
+
+
+class PictureAddress(BaseModel):
+    """A picture that is fetched."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(max_length=8_192, description="Where it can be fetched from.")
+
+
+class MatchModel(BaseModel):
+    """One search result."""
+
+    rank: int = Field(description="1 for the nearest.")
+    id: Id
+    path: str = Field(description="Relative to the collection's root.")
+    label: str = Field(description="Name of the folder that holds the file.")
+    width: int
+    height: int
+    similarity: float | None = Field(None, description="Cosine or inner product: larger is nearer. Absent for L2.")
+    distance: float | None = Field(None, description="Euclidean: smaller is nearer. For L2 alone.")
+    image: str = Field(description="Where the file is.")
+    thumbnail: str = Field(description="Where a small picture of it is.")
+
+    @classmethod
+    def of(cls, match: Match, collection: str) -> dict[str, Any]:
+        """The fields of a match. Not validated once more: there are many, and we made them."""
+        score = {"similarity": match.similarity} if match.distance is None else {"distance": match.distance}
+        where = f"/items/{match.id}"
+        return {
+            "rank": match.rank,
+            "id": str(match.id),
+            "path": match.path,
+            "label": match.label,
+            "width": match.width,
+            "height": match.height,
+            **score,
+            "image": f"{where}/image?collection={collection}",
+            "thumbnail": f"{where}/thumbnail?collection={collection}",
+        }
+
+
+class SearchResult(BaseModel):
+    """A query and its matches, nearest first."""
+
+    query: str = Field(description="The file's name, the URL, the id, or `vector`.")
+    matches: list[MatchModel]
+
+
+class CollectionModel(BaseModel):
+    """A collection and what it was made by."""
+
+    name: str
+    items: int
+    metric: str = Field(examples=["COSINE"])
+    backbone: str = Field(examples=["resnet50"])
+    dimension: int
+    untrained: bool = Field(description="Whether its network sees colour and texture only.")
+
+    @classmethod
+    def of(cls, info: CollectionInfo, items: int) -> CollectionModel:
+        """What may be told: not where on the server it lies."""
+        known = info.fingerprint
+        return cls(
+            name=info.name,
+            items=items,
+            metric=info.metric,
+            backbone=known.backbone,
+            dimension=known.dimension,
+            untrained=known.weights == "random",
+        )
+
+
+class Facet(BaseModel):
+    """A value and how many items have it."""
+
+    value: str
+    items: int
+
+
+class Facets(BaseModel):
+    """What a collection can be filtered by; of very many values those that most items have."""
+
+    labels: list[Facet]
+    folders: list[Facet] = Field(description="With their subfolders; `path` begins with one of these and a slash.")
+
+
+class NewItem(BaseModel):
+    """A file that lies in the collection's tree already."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, max_length=4_096, description="Relative to the root.", examples=["cups/blue.jpg"])
+
+
+class NewItemForm(NewItem, PictureForm):
+    """A file that is uploaded, and put into the collection's tree."""
+
+
+class ItemModel(BaseModel):
+    """An item of a collection."""
+
+    id: Id
+    path: str
+    label: str
+    width: int
+    height: int
+
+
+class Health(BaseModel):
+    """That the server and its Milvus answer."""
+
+    status: str = Field("ok", examples=["ok"])

@@ -1,0 +1,112 @@
+"""Errors over HTTP: problem details (RFC 9457), with the sentence that the command line would print."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from utilities.errors import (
+    CollectionBusy,
+    CollectionNotFound,
+    DatabaseLocked,
+    DatabaseNotReady,
+    DatabaseUnreachable,
+    ImageError,
+    ImageTooLarge,
+    InvalidArgument,
+    LookalikeError,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Of each error, and of what is derived from it; the first that fits.
+STATUS: list[tuple[type[LookalikeError], HTTPStatus]] = [
+    (CollectionNotFound, HTTPStatus.NOT_FOUND),
+    (ImageTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (ImageError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (InvalidArgument, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (CollectionBusy, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DatabaseUnreachable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DatabaseNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DatabaseLocked, HTTPStatus.SERVICE_UNAVAILABLE),
+]
+#: Seconds after which whoever was turned away may try again.
+RETRY_AFTER = 2
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: str = Field("about:blank", description="Nothing beyond what the status says.")
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="What was wrong, where, and what to do.")
+
+
+def refusal(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """An error of HTTP's own, to be raised."""
+    return HTTPException(status, detail, headers)
+
+
+def problem_response(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The answer that says it."""
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": str(RETRY_AFTER), **(headers or {})}
+    return JSONResponse(problem.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """What an endpoint may answer besides, for its documentation."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Have every error answered so."""
+
+    @app.exception_handler(LookalikeError)
+    def lookalike_error(_: Request, error: LookalikeError) -> JSONResponse:
+        status = next((each for kind, each in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.warning("%s", error)
+        return problem_response(status, str(error))
+
+    @app.exception_handler(HTTPException)
+    def http_error(_: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        detail = _WORDS.get(status, error.detail) if error.detail in _LIBRARIES_WORDS else error.detail
+        return problem_response(status, detail, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, in_words(error))
+
+    @app.exception_handler(Exception)
+    def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+
+
+def in_words(error: RequestValidationError | ValidationError) -> str:
+    """The first thing that is wrong with a request, as a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    return f"{where or 'The request'}: {str(first['msg']).removeprefix('Value error, ').rstrip('.')}."
+
+
+#: What FastAPI and Starlette say where they find something wrong themselves: the status once more.
+_LIBRARIES_WORDS = {"Not Found", "Method Not Allowed", "Content Too Large"}
+_WORDS = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this address; /docs lists what there is.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; /docs lists what there is.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES "
+    "says how much that is.",
+}

@@ -1,0 +1,123 @@
+"""What every request needs: the settings, Milvus, and the warm search."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, cast
+
+import anyio
+from fastapi import Depends, Request
+
+from utilities.collection_info import CollectionInfo
+from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.image_to_vec import processors
+from utilities.milvus_utilities import describe_collection, list_collections, stored_items
+from utilities.settings import Settings
+from utilities.warm_search import WarmSearch
+from utilities.web.models import Facet, Facets
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+#: Seconds for which what a collection says of itself is believed without asking again.
+BELIEVED = 1.0
+#: Seconds for which labels and folders are; to count them a collection is read.
+COUNTED = 60.0
+#: Labels, and folders, that are told of.
+MOST_FACETS = 2_000
+
+
+@dataclass
+class Service:
+    """One for each process that serves."""
+
+    settings: Settings
+    client: MilvusClient
+    #: The only collection that is served; None for all.
+    only: str | None
+
+    def __post_init__(self) -> None:
+        """Start the warm search, and set up what it shares."""
+        self.search = WarmSearch(self.client, self.settings)
+        #: Pictures are decoded by as many threads as there are processors: bounds memory, too.
+        self.decoding = anyio.CapacityLimiter(2 * processors())
+        #: Items are added and removed one after another.
+        self.writing = anyio.CapacityLimiter(1)
+        #: Searches that came and are not answered.
+        self.in_hand = 0
+        self._described: dict[str, tuple[float, CollectionInfo]] = {}
+        self._facets: dict[str, tuple[float, Facets]] = {}
+        self._counting = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The collections that are served, sorted."""
+        return [name for name in list_collections(self.client) if self.only in (None, name)]
+
+    def collection(self, name: str) -> CollectionInfo:
+        """What a collection says of itself.
+
+        Raises:
+            CollectionNotFound: none of that name is served.
+            DatabaseError: Milvus failed.
+        """
+        if self.only not in (None, name):
+            raise CollectionNotFound(f"There is no collection {name!r}; there are: {self.only}.")
+        when, info = self._described.get(name, (0.0, None))
+        if info is None or time.monotonic() - when > BELIEVED:
+            info = describe_collection(self.client, name)
+            self._described[name] = (time.monotonic(), info)
+        return info
+
+    def collection_or_only(self, name: str | None) -> CollectionInfo:
+        """As `collection`; without a name the only one there is.
+
+        Raises:
+            InvalidArgument: there are several.
+        """
+        names = [name] if name else self.names()
+        if len(names) != 1:
+            there = ", ".join(names) or "none"
+            raise InvalidArgument(f"Say which collection with ?collection=NAME; there are: {there}.")
+        return self.collection(names[0])
+
+    def facets(self, name: str) -> Facets:
+        """The labels and folders of a collection, counted."""
+        with self._counting:  # Whoever comes meanwhile waits for the same count.
+            when, facets = self._facets.get(name, (0.0, None))
+            if facets is None or time.monotonic() - when > COUNTED:
+                facets = self._counted(name)
+                self._facets[name] = (time.monotonic(), facets)
+            return facets
+
+    def has_changed(self, name: str) -> None:
+        """Forget what was counted."""
+        self._facets.pop(name, None)
+
+    def _counted(self, name: str) -> Facets:
+        labels: Counter[str] = Counter()
+        folders: Counter[str] = Counter()
+        for page in stored_items(self.client, name, fields=["path", "label"]):
+            labels.update(row["label"] for row in page)
+            folders.update(str(PurePosixPath(row["path"]).parent) for row in page)
+        whole: Counter[str] = Counter()
+        for folder, items in folders.items():
+            for each in (PurePosixPath(folder), *PurePosixPath(folder).parents):
+                whole[str(each)] += items
+        del whole["."]
+        return Facets(labels=_most(labels), folders=_most(whole))
+
+
+def _most(counts: Counter[str]) -> list[Facet]:
+    return [Facet(value=value, items=items) for value, items in sorted(counts.most_common(MOST_FACETS))]
+
+
+def service_of(request: Request) -> Service:
+    """The one of this process."""
+    return cast(Service, request.app.state.service)
+
+
+Serving = Annotated[Service, Depends(service_of)]
