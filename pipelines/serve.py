@@ -16,7 +16,7 @@ from utilities.milvus_utilities import connect, describe_collection, list_collec
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def run(
                 uvicorn.Server(config).run(sockets=[listener])
 
 
-def app_of_environment() -> FastAPI:
+def app_of_environment() -> ASGIApp:
     """The application of one of the server's processes."""
     from utilities.web.app import create_app
 
@@ -108,8 +108,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise LookalikeError(
-            f"Port {port} of {host} cannot be listened at: {error.strerror}; say another --port or --host."
+            f"Port {port} of {host} cannot be listened at: {reason}; say another --port or --host."
         ) from error
 
 

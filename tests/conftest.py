@@ -67,7 +67,11 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def colour_tree(tmp_path: Path) -> Path:
     """Folders red, green, blue, yellow and grey with three images each, every one a little darker than the last."""
-    root = tmp_path / "colours"
+    return draw_colours(tmp_path / "colours")
+
+
+def draw_colours(root: Path) -> Path:
+    """As `colour_tree`, anywhere."""
     for name, colour in COLOURS.items():
         (root / name).mkdir(parents=True)
         for number in range(3):

@@ -16,13 +16,25 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.types import ASGIApp
 
 from utilities.errors import LookalikeError
 from utilities.milvus_utilities import connect, count_items
 from utilities.settings import Settings
 from utilities.web import files, items, problems, searches
 from utilities.web.guard import DOCS_POLICY, LOOPBACK, OPEN, Guard
-from utilities.web.models import CollectionModel, Facets, Health
+from utilities.web.models import (
+    CollectionModel,
+    Facets,
+    Health,
+    NewItem,
+    NewItemForm,
+    PictureAddress,
+    PictureForm,
+    Query,
+    SearchForm,
+)
+from utilities.web.problems import Problem
 from utilities.web.service import Service, Serving
 
 logger = logging.getLogger(__name__)
@@ -33,7 +45,7 @@ FORM_BYTES = 64 * 1024
 _MAY_FAIL = problems.problems(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def create_app(settings: Settings, *, collection: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+def create_app(settings: Settings, *, collection: str | None = None, host: str = "127.0.0.1") -> ASGIApp:
     """The application.
 
     Args:
@@ -41,6 +53,7 @@ def create_app(settings: Settings, *, collection: str | None = None, host: str =
         collection: the only one that is served; None for all.
         host: the address that it is to listen at.
     """
+    largest = settings.upload_max_bytes + FORM_BYTES
     origins = [origin.strip().rstrip("/") for origin in settings.cors_origins.split(",") if origin.strip()]
 
     @asynccontextmanager
@@ -58,24 +71,26 @@ def create_app(settings: Settings, *, collection: str | None = None, host: str =
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        max_body_size=settings.upload_max_bytes + FORM_BYTES,
+        max_body_size=largest,
     )
     problems.install(app)
+    _document(app)
     app.include_router(searches.router)
     app.include_router(files.router)
     app.include_router(items.router)
     _add_collections(app)
     _add_pages(app)
-    Instrumentator(excluded_handlers=[OPEN, "/metrics"]).instrument(app).expose(app, tags=["server"])
-    app.add_middleware(Guard, token=settings.api_token, origins=origins, loopback=host in LOOPBACK)
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
-        )
-    return app
+    Instrumentator(excluded_handlers=[OPEN, "/metrics"]).instrument(app).expose(app, include_in_schema=False)
+    # Around all of it, so that what FastAPI itself refuses, or fails at, is said and sent no less carefully.
+    guarded = Guard(app, settings.api_token, origins, largest, loopback=host in LOOPBACK)
+    if not origins:
+        return guarded
+    return CORSMiddleware(
+        guarded,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+    )
 
 
 def _warm_up(service: Service) -> None:
@@ -87,12 +102,26 @@ def _warm_up(service: Service) -> None:
             logger.warning("%s cannot be searched with pictures: %s", name, error)
 
 
+def _document(app: FastAPI) -> None:
+    """Add what endpoints refer to that read their requests, and make their errors, themselves."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if not app.openapi_schema:
+            schemas = described()["components"]["schemas"]
+            for model in (Problem, PictureAddress, PictureForm, Query, SearchForm, NewItem, NewItemForm):
+                schemas[model.__name__] = model.model_json_schema()
+        return described()
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
 def _add_collections(app: FastAPI) -> None:
     def collections(service: Serving) -> list[CollectionModel]:
         """The collections, sorted by name."""
-        return [described(name, service) for name in service.names()]
+        return [collection(name, service) for name in service.names()]
 
-    def described(name: str, service: Serving) -> CollectionModel:
+    def collection(name: str, service: Serving) -> CollectionModel:
         """A collection and what it was made by."""
         return CollectionModel.of(service.collection(name), count_items(service.client, name))
 
@@ -107,7 +136,7 @@ def _add_collections(app: FastAPI) -> None:
 
     tagged: dict[str, Any] = {"tags": ["collections"], "responses": _MAY_FAIL}
     app.get("/collections", **tagged)(collections)
-    app.get("/collections/{name}", **tagged)(described)
+    app.get("/collections/{name}", **tagged)(collection)
     app.get("/collections/{name}/facets", **tagged)(facets)
     app.get(OPEN, tags=["server"], responses=problems.problems(HTTPStatus.SERVICE_UNAVAILABLE))(health)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from utilities.web.problems import problem_response
+from utilities.web.problems import TOO_LARGE, problem_response
 
 #: What the page may load: only what this server sends, and pictures that it has in memory.
 PAGE_POLICY = (
@@ -32,17 +32,20 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class Guard:
     """ASGI middleware that turns away whoever may not ask, and adds the headers that keep browsers careful."""
 
-    def __init__(self, app: ASGIApp, token: str | None, origins: Collection[str], *, loopback: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str | None, origins: Collection[str], largest: int, *, loopback: bool
+    ) -> None:
         """Guard an application.
 
         Args:
             app: what is guarded.
             token: what every request must carry; None to let everyone ask.
             origins: of pages elsewhere that may use the API.
+            largest: bytes of a request. One that does not say how many it has is counted by FastAPI.
             loopback: whether the server listens to this machine alone. Then it answers to this machine's names only, so
                 that no page can reach it under a name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
         """
-        self.app, self.token, self.origins = app, token, origins
+        self.app, self.token, self.origins, self.largest = app, token, origins, largest
         self.hosts = {*LOOPBACK, *(urlsplit(origin).hostname for origin in origins)} if loopback else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +96,9 @@ class Guard:
             return HTTPStatus.UNAUTHORIZED, (
                 "This server asks for its token; send `Authorization: Bearer TOKEN`, or give it as the password."
             )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self.largest:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE
         return None
 
 

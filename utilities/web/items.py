@@ -9,8 +9,9 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 import anyio.to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.datastructures import UploadFile
 
 from utilities.collection_info import CollectionInfo
@@ -26,11 +27,14 @@ from utilities.web.problems import problems, refusal
 from utilities.web.requests import REFUSALS, documented, read
 from utilities.web.service import Service, Serving
 
-router = APIRouter(tags=["items"], prefix="/collections/{name}/items")
+# The guard has asked for the token already; this says so in the documentation, which then can be told it.
+_TOKEN = Security(HTTPBearer(auto_error=False, description="The token that the server was started with."))
+router = APIRouter(tags=["items"], prefix="/collections/{name}/items", dependencies=[_TOKEN])
 
 
 @router.post(
     "",
+    summary="Add an item",
     status_code=HTTPStatus.CREATED,
     response_model=ItemModel,
     responses=problems(
@@ -52,6 +56,7 @@ async def add(name: str, request: Request, service: Serving) -> Response:
 
 @router.delete(
     "/{id}",
+    summary="Remove an item",
     status_code=HTTPStatus.NO_CONTENT,
     responses=problems(
         HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE

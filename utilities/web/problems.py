@@ -98,15 +98,18 @@ def install(app: FastAPI) -> None:
 def in_words(error: RequestValidationError | ValidationError) -> str:
     """The first thing that is wrong with a request, as a sentence."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return f"{where or 'The request'}: {str(first['msg']).removeprefix('Value error, ').rstrip('.')}."
+    place = first["loc"]
+    if isinstance(error, RequestValidationError):
+        place = place[1:]  # without the word for the address or its query
+    where = ".".join(map(str, place)) or "The request"
+    return f"{where}: {str(first['msg']).removeprefix('Value error, ').rstrip('.')}."
 
 
+TOO_LARGE = "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES says how much that is."
 #: What FastAPI and Starlette say where they find something wrong themselves: the status once more.
 _LIBRARIES_WORDS = {"Not Found", "Method Not Allowed", "Content Too Large"}
 _WORDS = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address; /docs lists what there is.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; /docs lists what there is.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES "
-    "says how much that is.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TOO_LARGE,
 }

@@ -13,9 +13,9 @@ import anyio.to_thread
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import Gauge
 from starlette.datastructures import UploadFile
 
-from utilities.collection_info import CollectionInfo
 from utilities.download import is_url
 from utilities.errors import InvalidArgument
 from utilities.image_files import ImageSource, open_image, read_pixels
@@ -32,6 +32,7 @@ router = APIRouter(tags=["search"])
 
 #: Pictures in hand at once; whoever comes then is asked to come again. So many take a few seconds.
 MOST_IN_HAND = 128
+IN_HAND = Gauge("lookalike_pictures_in_hand", "Pictures that came and are not answered", multiprocess_mode="livesum")
 #: Longest side of a preview in pixels.
 PREVIEW = 1_024
 
@@ -45,13 +46,12 @@ PREVIEW = 1_024
 async def search(name: str, request: Request, service: Serving) -> Response:
     """The nearest neighbours of a picture: an upload, a URL, an item of the collection, or a vector."""
     with _room(service):
-        info = await anyio.to_thread.run_sync(service.collection, name)
         async with read(request, SearchForm, Query) as (asked, file):
-            submit = partial(_submit, service, info, asked, file)
+            submit = partial(_submit, service, name, asked, file)
             future = await anyio.to_thread.run_sync(submit, limiter=service.decoding)
             matches = await asyncio.wrap_future(future)
     query = _called(file) if file else asked.url or asked.id or "vector" if isinstance(asked, Query) else ""
-    return JSONResponse({"query": query, "matches": [MatchModel.of(match, info.name) for match in matches]})
+    return JSONResponse({"query": query, "matches": [MatchModel.of(match, name) for match in matches]})
 
 
 @router.post(
@@ -82,16 +82,17 @@ def _room(service: Service) -> Iterator[None]:
     if service.in_hand >= MOST_IN_HAND:
         raise refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy; try again in a moment.")
     service.in_hand += 1
+    IN_HAND.inc()
     try:
         yield
     finally:
         service.in_hand -= 1
+        IN_HAND.dec()
 
 
-def _submit(
-    service: Service, info: CollectionInfo, asked: SearchForm | Query, file: UploadFile | None
-) -> Future[list[Match]]:
+def _submit(service: Service, name: str, asked: SearchForm | Query, file: UploadFile | None) -> Future[list[Match]]:
     """Decode what is searched with, and have it searched for."""
+    info = service.collection(name)
     if isinstance(asked, Query) and asked.vector is not None:
         return service.search.by_vector(info, np.array(asked.vector, np.float32), asked.selection)
     if isinstance(asked, Query) and asked.id is not None and asked.part is None:
@@ -101,9 +102,9 @@ def _submit(
         picture: tuple[ImageSource, str] = file_of(service, info, asked.id), f"The file of the item {asked.id}"
     else:
         picture = _picture(asked.url if isinstance(asked, Query) else None, file)
-    source, name = picture
+    source, called = picture
     size = service.search.embedder(info).input_size
-    pixels, _ = read_pixels(source, size, service.settings, crop=asked.part, name=name)
+    pixels, _ = read_pixels(source, size, service.settings, crop=asked.part, name=called)
     return service.search.by_pixels(info, pixels, asked.selection)
 
 

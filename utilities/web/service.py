@@ -115,8 +115,8 @@ def _most(counts: Counter[str]) -> list[Facet]:
     return [Facet(value=value, items=items) for value, items in sorted(counts.most_common(MOST_FACETS))]
 
 
-def service_of(request: Request) -> Service:
-    """The one of this process."""
+async def service_of(request: Request) -> Service:
+    """The one of this process. Not async for waiting, but since what is not runs in a thread."""
     return cast(Service, request.app.state.service)
 
 

@@ -1,0 +1,3 @@
+"use strict";
+// `validatorUrl` would ask a server of Swagger's.
+SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });

@@ -1,0 +1,141 @@
+// The page as a whole: where pictures come from, which matches are wanted, and the queries one below another.
+
+import * as api from "./api.js";
+import { Query, notice } from "./query.js";
+
+const byId = (id) => document.getElementById(id);
+const queries = new Set();
+let collections = [];
+
+const page = {
+  options() {
+    return { collection: byId("collection").value, top_k: Number(byId("top-k").value), filter: filter() };
+  },
+  say(text) {
+    byId("status").textContent = text;
+  },
+  more(match) {
+    add(new Query({ id: match.id }, match.path, page, api.here(match.image)));
+  },
+  removed(query) {
+    queries.delete(query);
+    welcome();
+  },
+};
+
+/** What the fields say, as a Milvus expression. */
+function filter() {
+  const label = byId("label").value.trim(), folder = byId("folder").value.trim().replace(/\/+$/, "");
+  const parts = [];
+  if (label) parts.push(`label == ${JSON.stringify(label)}`);
+  // All that begins with the folder and a slash, the character before 0.
+  if (folder) parts.push(`path >= ${JSON.stringify(`${folder}/`)} and path < ${JSON.stringify(`${folder}0`)}`);
+  return parts.join(" and ");
+}
+
+function add(query) {
+  queries.add(query);
+  byId("queries").prepend(query.element);
+  welcome();
+  query.search();
+  query.element.scrollIntoView({ block: "nearest" });
+}
+
+function addFiles(files) {
+  // The first one on top.
+  for (const file of [...files].reverse()) add(new Query({ file }, file.name || "pasted picture", page));
+}
+
+function addAddress(text) {
+  if (!/^https?:\/\//i.test(text)) return false;
+  add(new Query({ url: text }, text, page));
+  return true;
+}
+
+function searchAll() {
+  for (const query of queries) query.search();
+}
+
+function welcome() {
+  byId("welcome").hidden = queries.size > 0;
+}
+
+async function chooseCollection() {
+  const chosen = collections.find((each) => each.name === byId("collection").value);
+  byId("notes").replaceChildren();
+  for (const [field, list] of [["label", "labels"], ["folder", "folders"]]) {
+    byId(field).value = "";
+    byId(list).replaceChildren();
+  }
+  if (!chosen) return;
+  byId("welcome").textContent = `${chosen.items.toLocaleString("en")} images wait to be found in ${chosen.name}.`;
+  if (chosen.untrained) {
+    byId("notes").append(notice("warning", "This collection's network is untrained: it sees colour and texture only."));
+  }
+  try {
+    const facets = await api.facets(chosen.name);
+    for (const list of ["labels", "folders"]) {
+      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} images`, each.value)));
+    }
+  } catch (error) {
+    byId("notes").append(notice("danger", `Labels and folders could not be had: ${error.message}`));
+  }
+}
+
+async function start() {
+  try {
+    collections = await api.collections();
+  } catch (error) {
+    byId("notes").append(notice("danger", error.message));
+    return;
+  }
+  byId("collection").replaceChildren(...collections.map((each) => new Option(each.name)));
+  if (!collections.length) byId("notes").append(notice("warning", "There is no collection yet; `lookalike load DIR` makes one."));
+  await chooseCollection();
+}
+
+byId("pick").onclick = () => byId("files").click();
+byId("files").onchange = (event) => {
+  addFiles(event.target.files);
+  event.target.value = ""; // so that the same file may be chosen again
+};
+byId("link").onsubmit = (event) => {
+  event.preventDefault();
+  addAddress(byId("url").value.trim());
+  byId("url").value = "";
+};
+byId("collection").onchange = async () => {
+  for (const query of [...queries]) if (query.picture.id) query.element.querySelector("[data-action=remove]").click();
+  await chooseCollection();
+  searchAll();
+};
+byId("filters").onsubmit = (event) => event.preventDefault();
+byId("filters").onchange = searchAll;
+byId("filters").onreset = () => setTimeout(searchAll); // after the fields are empty
+
+document.addEventListener("paste", (event) => {
+  const files = [...event.clipboardData.files];
+  const text = event.target.closest?.("input") ? "" : event.clipboardData.getData("text/plain").trim();
+  if (files.length) addFiles(files);
+  else if (!addAddress(text)) return;
+  event.preventDefault();
+});
+
+const brings = (event) => [...event.dataTransfer.types].some((type) => type === "Files" || type === "text/uri-list");
+document.addEventListener("dragover", (event) => {
+  if (!brings(event)) return;
+  event.preventDefault();
+  byId("veil").hidden = false;
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) byId("veil").hidden = true;
+});
+document.addEventListener("drop", (event) => {
+  byId("veil").hidden = true;
+  if (!brings(event)) return;
+  event.preventDefault();
+  if (event.dataTransfer.files.length) addFiles(event.dataTransfer.files);
+  else addAddress(event.dataTransfer.getData("text/uri-list").split("\n")[0].trim());
+});
+
+start();

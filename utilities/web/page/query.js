@@ -1,0 +1,160 @@
+// One picture that is searched with, and its matches.
+
+import * as api from "./api.js";
+import { Crop } from "./crop.js";
+import { about, score, view } from "./viewer.js";
+
+const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
+
+/** A message above the matches. */
+export function notice(kind, text) {
+  const box = document.createElement("div");
+  box.className = `alert alert-${kind} py-2`;
+  box.setAttribute("role", kind === "danger" ? "alert" : "note");
+  box.textContent = text;
+  return box;
+}
+
+export class Query {
+  /**
+   * @param {{file: File} | {url: string} | {id: string}} picture
+   * @param {string} name what to call it
+   * @param {object} page what the page offers: options(), say(text), more(match), removed(query)
+   * @param {string} [source] an address of the picture, where it has one on this server
+   */
+  constructor(picture, name, page, source) {
+    Object.assign(this, { picture, name, page, matches: [] });
+    this.element = template("query");
+    this.list = this.element.querySelector(".matches");
+    const title = this.element.querySelector("h2");
+    title.textContent = name;
+    title.id = `query-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    this.element.setAttribute("aria-labelledby", title.id);
+    this.crop = new Crop(this.element.querySelector(".picture"), () => this.search());
+    this.element.addEventListener("click", (event) => this.#click(event));
+    this.#show(source);
+  }
+
+  #part(name) {
+    return this.element.querySelector(`[data-part=${name}]`);
+  }
+
+  #action(name) {
+    return this.element.querySelector(`[data-action=${name}]`);
+  }
+
+  async #show(source) {
+    const image = this.element.querySelector(".picture img");
+    image.alt = `The picture searched with: ${this.name}`;
+    if (this.picture.url) return this.#showPreview(image);
+    image.onerror = () => this.#showPreview(image); // such as a TIFF
+    image.src = source ?? (this.address = URL.createObjectURL(this.picture.file));
+  }
+
+  async #showPreview(image) {
+    image.onerror = null;
+    image.removeAttribute("src");
+    try {
+      this.#forget();
+      image.src = this.address = URL.createObjectURL(await api.preview(this.picture));
+    } catch {
+      this.#action("crop").disabled = true; // The search says why.
+    }
+  }
+
+  #forget() {
+    if (this.address) URL.revokeObjectURL(this.address);
+  }
+
+  #click(event) {
+    const action = event.target.closest("[data-action]")?.dataset.action;
+    if (action === "crop") {
+      const button = this.#action("crop"), cropping = button.getAttribute("aria-pressed") === "true";
+      button.setAttribute("aria-pressed", String(!cropping));
+      button.lastChild.textContent = cropping ? "Crop" : "Whole picture";
+      if (cropping) this.crop.end();
+      else this.crop.begin();
+    }
+    if (action === "remove") {
+      this.running?.abort();
+      this.#forget();
+      this.element.remove();
+      this.page.removed(this);
+    }
+    if (action === "further") this.#fetch(this.matches.length);
+    const tile = event.target.closest("li");
+    if (!tile) return;
+    const index = [...this.list.children].indexOf(tile);
+    if (action === "view") view(this.matches, index, this.page.more);
+    if (action === "more") this.page.more(this.matches[index]);
+  }
+
+  /** Search anew, with what is chosen now. */
+  search() {
+    return this.#fetch(0);
+  }
+
+  async #fetch(offset) {
+    this.running?.abort();
+    const running = this.running = new AbortController();
+    const { collection, ...options } = this.page.options();
+    this.#part("busy").hidden = false;
+    this.#action("further").hidden = true;
+    this.#part("trouble").replaceChildren();
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const crop = this.crop.value;
+      const found = await api.search(collection, this.picture, { ...options, offset, crop }, running.signal);
+      if (offset === 0) this.#empty();
+      this.#add(found.matches);
+      this.#action("further").hidden = found.matches.length < options.top_k;
+      this.#say(found.matches.length, offset);
+    } catch (error) {
+      if (error.name === "AbortError") return; // Another search has begun.
+      if (offset === 0) this.#empty();
+      const message = error instanceof api.Trouble ? error.message : String(error);
+      this.#part("trouble").replaceChildren(notice("danger", message), this.#retry());
+    }
+    this.#part("busy").hidden = true;
+    this.element.removeAttribute("aria-busy");
+  }
+
+  #retry() {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-sm btn-outline-secondary mb-3";
+    button.textContent = "Try again";
+    button.onclick = () => this.search();
+    return button;
+  }
+
+  #empty() {
+    this.matches = [];
+    this.list.replaceChildren();
+  }
+
+  #say(count, offset) {
+    if (!count && !offset) {
+      this.#part("trouble").replaceChildren(notice("secondary", "Nothing matches. Clear the filters, or load images first."));
+    }
+    const matches = count === 1 ? "1 match" : `${count} ${offset ? "more " : ""}matches`;
+    this.page.say(`${matches} for ${this.name}`);
+  }
+
+  #add(matches) {
+    this.matches.push(...matches);
+    this.list.append(...matches.map((match) => {
+      const tile = template("match"), image = tile.querySelector("img");
+      image.src = api.here(match.thumbnail);
+      image.onerror = () => {
+        image.classList.add("gone");
+        tile.querySelector(".about").textContent = "The file is gone.";
+      };
+      tile.querySelector(".score").textContent = score(match);
+      tile.querySelector(".path").textContent = match.path;
+      tile.querySelector(".about").textContent = about(match);
+      tile.querySelector("[data-action=more]").setAttribute("aria-label", `More like ${match.path}`);
+      return tile;
+    }));
+  }
+}

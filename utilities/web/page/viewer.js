@@ -1,0 +1,62 @@
+// One match, large: its file, what is known of it, and the ways to the next.
+
+import { here } from "./api.js";
+
+const dialog = document.getElementById("viewer");
+const part = (name) => document.getElementById(`viewer-${name}`);
+let shown = { matches: [], index: 0, more: () => {} };
+
+/** What is said of a match beside its path. */
+export function about(match) {
+  const size = match.width ? `${match.width} × ${match.height}` : "";
+  return [match.label, size].filter(Boolean).join(" · ");
+}
+
+/** The similarity, or the distance where there is one. */
+export const score = (match) => (match.similarity ?? match.distance).toFixed(3);
+
+/**
+ * Show a match.
+ *
+ * @param {object[]} matches of one query
+ * @param {number} index of the one to begin with
+ * @param {(match: object) => void} more searches with a match
+ */
+export function view(matches, index, more) {
+  shown = { matches, index, more };
+  draw();
+  dialog.showModal();
+}
+
+function draw() {
+  const match = shown.matches[shown.index];
+  part("title").textContent = match.path;
+  part("image").src = here(match.image);
+  part("image").alt = match.path;
+  part("about").textContent = `${match.rank} · ${score(match)} · ${about(match)}`;
+  part("file").href = here(match.image);
+  dialog.querySelector("[data-action=previous]").disabled = shown.index === 0;
+  dialog.querySelector("[data-action=next]").disabled = shown.index === shown.matches.length - 1;
+}
+
+function step(by) {
+  const index = shown.index + by;
+  if (index < 0 || index >= shown.matches.length) return;
+  shown.index = index;
+  draw();
+}
+
+dialog.addEventListener("click", (event) => {
+  const action = event.target.closest("[data-action]")?.dataset.action;
+  if (action === "previous") step(-1);
+  if (action === "next") step(1);
+  if (action === "close" || event.target === dialog) dialog.close();
+  if (action === "more") {
+    dialog.close();
+    shown.more(shown.matches[shown.index]);
+  }
+});
+dialog.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") step(1);
+});
