@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from pipelines import explore, load
 from pipelines.explore import Exploration
@@ -19,8 +18,6 @@ from tests.conftest import COLOURS, MeanColour
 from utilities.errors import InvalidArgument, MissingPackage
 from utilities.settings import Settings
 from utilities.thumbnails import NOTHING, read_thumbnails, tile_grid, tile_map
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture
@@ -56,16 +53,6 @@ def test_maps_tiles_clusters_and_the_page_are_written(exploration: Exploration) 
     with Image.open(exploration.pictures[3]) as grid:
         colours = {colour for _, colour in grid.convert("RGB").getcolors(1_000_000) or []}
     assert {COLOURS["red"], COLOURS["green"], COLOURS["blue"]} <= colours
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

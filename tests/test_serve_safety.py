@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import socket
 import subprocess
@@ -163,14 +164,15 @@ def test_private_addresses_are_asked_where_that_is_allowed(guarded: Site, tmp_pa
 
 
 def test_an_upload_over_the_limit_is_refused(site: Site) -> None:
-    large = b"x" * (LARGEST_UPLOAD + 100_000)
+    large = b"x" * 700_000
     assert "LOOKALIKE_UPLOAD_MAX_BYTES" in refused(site.search(large), 413)
-    stream = site.client.post(
-        "/collections/colours/search",
-        content=iter([large[:50_000]] * 8),  # which does not say how much will come
-        headers={"content-type": "multipart/form-data; boundary=x"},
-    )
-    assert "LOOKALIKE_UPLOAD_MAX_BYTES" in refused(stream, 413)
+    with contextlib.suppress(httpx.WriteError):  # It hangs up on one that does not say how much will come.
+        stream = site.client.post(
+            "/collections/colours/search",
+            content=iter([large[:50_000]] * 8),
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+        assert "LOOKALIKE_UPLOAD_MAX_BYTES" in refused(stream, 413)
     giant = png(Image.new("1", (12_000, 12_000)))
     assert len(giant) < LARGEST_UPLOAD
     assert "has 144,000,000 pixels, more than the limit of 89,478,485" in refused(site.search(giant), 413)
@@ -246,14 +248,15 @@ def _send(site: Site, request: bytes) -> None:
     assert not status.startswith(b"5") or status == b"503", (request[:300], answer[:600])
 
 
-def test_whatever_the_documentation_allows_is_no_failure(site: Site) -> None:
+def test_whatever_the_documentation_allows_is_no_failure(guarded: Site) -> None:
     """Schemathesis asks what the OpenAPI document says may be asked, and what it says may not."""
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    password = base64.b64encode(":sécret".encode()).decode()
     result = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
-            *("run", f"{site.url}/openapi.json", "--checks", checks, "--max-examples", "40", "--seed", "1"),
-            *("--phases", "examples,coverage,fuzzing", "--no-color"),
+            *("run", f"{guarded.url}/openapi.json", "--header", f"Authorization: Basic {password}", "--checks", checks),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--seed", "1", "--no-color"),
         ],
         capture_output=True,
         text=True,
@@ -261,4 +264,6 @@ def test_whatever_the_documentation_allows_is_no_failure(site: Site) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout[-8_000:]
-    assert site.client.get("/health").status_code == 200
+    assert "Tested: 10" in result.stdout
+    assert "Unresolvable references" not in result.stdout
+    assert guarded.client.get("/health").status_code == 200

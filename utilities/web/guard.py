@@ -26,6 +26,8 @@ FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 #: Answers without a token, so that whoever supervises the process need not have it.
 OPEN = "/health"
+#: How many times too large a request may be and still be told so.
+MOST_READ_ON = 8
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -66,6 +68,8 @@ class Guard:
             await self.app(scope, receive, send_carefully)
         else:
             status, detail = refusal
+            if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                await _read_on(receive, most=MOST_READ_ON * self.largest)
             # A browser asks its user for the password, and sends it with every picture from then on.
             challenge = {"WWW-Authenticate": 'Basic realm="Lookalike: the token as password", charset="UTF-8"'}
             response = problem_response(status, detail, challenge if status == HTTPStatus.UNAUTHORIZED else None)
@@ -100,6 +104,16 @@ class Guard:
         if length.isdecimal() and int(length) > self.largest:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE
         return None
+
+
+async def _read_on(receive: Receive, most: int) -> None:
+    """Take in what is still sent: a client that cannot send on sees a broken connection, and no answer."""
+    seen = 0
+    while seen < most:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 def _host_name(host: str) -> str | None:

@@ -65,9 +65,10 @@ def problem_response(status: int, detail: str, headers: dict[str, str] | None = 
 
 
 def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint may answer besides, for its documentation."""
+    """What an endpoint may answer besides, for its documentation; each may ask for the token."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+    answers = (HTTPStatus.UNAUTHORIZED, *statuses)
+    return {int(status): {"description": status.phrase, "content": content} for status in answers}
 
 
 def install(app: FastAPI) -> None:
