@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import chart, decode, load, precision, query, reload, search
+from benchmarks import chart, decode, load, precision, query, reload, search, serve
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "query": query.run,
     "reload": reload.run,
     "search": search.run,
+    "serve": serve.run,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -72,9 +73,36 @@ def test_server_and_client_have_the_same_minor_version() -> None:
     for service in compose["services"].values():
         assert "healthcheck" in service
         named = set(compose["volumes"])
-        assert {volume.split(":")[0] for volume in service["volumes"]} <= named
-    waits = compose["services"]["milvus"]["depends_on"].values()
-    assert {wait["condition"] for wait in waits} == {"service_healthy"}
+        sources = {volume.split(":")[0] for volume in service["volumes"]}
+        assert {source for source in sources if not source.startswith("${")} <= named
+        waits = service.get("depends_on", {}).values()
+        assert {wait["condition"] for wait in waits} <= {"service_healthy"}
+
+
+def test_the_served_image_is_started_with_options_that_there_are() -> None:
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+    known = {option for each in get_command(cli.app).commands["serve"].params for option in each.opts}  # type: ignore[attr-defined]
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    by_itself = json.loads(re.findall(r"^CMD (.+)$", dockerfile, re.MULTILINE)[-1])
+    for command in (by_itself, compose["services"]["serve"]["command"]):
+        assert command[:2] == ["lookalike", "serve"]
+        assert {each for each in command if each.startswith("--")} <= known
+    copied = re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)
+    carried = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {name for names in copied for name in names.split()} == carried
+    for variable in set(compose["services"]["serve"]["environment"]):
+        assert variable in ENVIRONMENT_VARIABLES.values()
+
+
+def test_the_package_carries_the_page() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    packages, files = (re.search(rf"^{each} = (.+)$", project, re.MULTILINE) for each in ("packages", "package-data"))
+    assert packages
+    assert files
+    folders = {".".join(file.relative_to(REPOSITORY).parent.parts) for file in (REPOSITORY / "utilities").rglob("*.py")}
+    assert folders | {"pipelines"} == set(json.loads(packages[1]))
+    assert '"utilities.web" = ["page/*"]' in files[1]
+    assert (REPOSITORY / "utilities/web/page/index.html").exists()
 
 
 def test_the_drawn_tree_is_the_same_every_time(tmp_path: Path) -> None:
