@@ -245,6 +245,8 @@ def serve(
     from pipelines import serve as pipeline
 
     settings: Settings = context.obj
+    if token is not None and not token.strip():
+        raise InvalidArgument("--token is empty; give one, or leave it out.")
     settings = replace(
         settings,
         api_token=token or settings.api_token,

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that requests in hand have to be answered once the server is to stop.
 SECONDS_TO_STOP = 30
-#: Connections that a process keeps; whoever comes then is turned away at once.
-MOST_CONNECTIONS = 1_000
+#: What a process ends with that uvicorn could not start (`uvicorn.config.STARTUP_FAILURE`).
+STARTUP_FAILURE = 3
 #: Where the processes of one server read what they are to serve.
 _COLLECTION, _HOST = "LOOKALIKE_SERVED_COLLECTION", "LOOKALIKE_SERVED_HOST"
 _MULTIPROCESS_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -48,7 +48,7 @@ def run(
 
     Raises:
         MissingPackage: what a server needs is not installed.
-        InvalidArgument: several processes over an embedded database.
+        InvalidArgument: several processes over an embedded database, or an origin that is none.
         CollectionNotFound: no such collection.
         LookalikeError: the port is taken, or the address is not this machine's.
         DatabaseError: Milvus does not answer.
@@ -58,11 +58,14 @@ def run(
         import uvicorn
         from uvicorn.supervisors import Multiprocess
 
-        import utilities.web.app  # noqa: F401
+        from utilities.web.guard import is_loopback, parse_origins
     except ModuleNotFoundError as error:
         raise MissingPackage(
             f"The server needs {error.name}, which is not installed; `.venv/bin/pip install -e '.[web]'` installs it."
         ) from error
+    parse_origins(settings.cors_origins)
+    if settings.api_token is None and not is_loopback(host):
+        logger.warning("Whoever reaches %s may search and see every image; --token asks for one.", host)
     if workers > 1 and not is_server(settings.database_uri):
         raise InvalidArgument(
             "The embedded database belongs to one process; leave out --workers, or set MILVUS_URI to a server."
@@ -75,17 +78,24 @@ def run(
             workers=workers,
             log_level="warning",
             access_log=False,
-            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=SECONDS_TO_STOP,
             server_header=False,
         )
         address = f"[{host}]" if ":" in host else host
         logger.info("Serving at http://%s:%d; Ctrl-C stops.", address, listener.getsockname()[1])
+        failed = False
         with contextlib.suppress(Stopped):  # uvicorn has answered what was in hand, and passes the signal on.
             if workers > 1:
-                Multiprocess(config, sockets=[listener]).run()
+                supervisor = Multiprocess(config, sockets=[listener])
+                supervisor.run()
+                failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
             else:
-                uvicorn.Server(config).run(sockets=[listener])
+                try:
+                    uvicorn.Server(config).run(sockets=[listener])
+                except SystemExit:
+                    failed = True
+        if failed:
+            raise LookalikeError("The server did not start; what is said above is why.")
 
 
 def app_of_environment() -> ASGIApp:

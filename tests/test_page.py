@@ -12,8 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import draw_colours
-from tests.serving import Site, loaded_home, serving
-from tests.test_serve import png
+from tests.serving import Site, loaded_home, run_lookalike, serving
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -294,8 +293,19 @@ def test_a_browser_asks_for_the_token(browser: Browser, networks: Path, tmp_path
         context.close()
 
 
-def test_a_picture_of_the_page_is_not_empty(page: Page, tree: Path) -> None:
-    choose(page, tree / "red/red_0.png")
-    found(page)
-    page.wait_for_load_state("networkidle")
-    assert len(page.screenshot()) > len(png(Image.new("RGB", (1280, 900))))
+def test_another_collection_answers_the_same_pictures(browser: Browser, networks: Path, tmp_path: Path) -> None:
+    tree = draw_colours(tmp_path / "colours")
+    home = loaded_home(tmp_path, networks, tree)
+    options = ["--collection", "reds", "--backbone", "mobilenetv2", "--weights", "random"]
+    assert run_lookalike(home, "load", tree / "red", *options).returncode == 0
+    with serving(home) as own:
+        page = browser.new_page()
+        page.goto(own.url)
+        choose(page, tree / "blue/blue_0.png")
+        page.get_by_role("button", name="More like blue/blue_1.png").click()
+        expect(page.locator(".query")).to_have_count(2)
+        page.get_by_label("Collection").select_option("reds")
+        expect(page.locator(".query")).to_have_count(1)  # An item of the other one is none here.
+        expect(page.locator(".tile")).to_have_count(3)
+        assert sorted(found(page)) == ["red_0.png", "red_1.png", "red_2.png"]
+        page.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import signal
@@ -18,9 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import serve
 from tests.conftest import draw_colours
+from tests.milvus_server import Server
 from tests.serving import Site, id_of, loaded_home, run_lookalike, serving
-from utilities.milvus_utilities import connect
+from utilities.errors import LookalikeError
+from utilities.milvus_utilities import connect, count_items
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 from utilities.web.models import LARGEST_ID
 
@@ -161,8 +165,8 @@ BAD_QUESTIONS: list[tuple[dict[str, Any], int, str]] = [
     ({"vector": vector(1280, _0=1e39)}, 422, "has no direction"),
     ({"vector": vector(1280, _0=1), "crop": [0, 0, 1, 1]}, 422, "a vector cannot be cropped"),
     ({"vector": vector(1280, _0=1), "top_k": 0}, 422, "top_k: Input should be greater than or equal to 1"),
-    ({"vector": vector(1280, _0=1), "top_k": 20_000}, 422, "top_k: Input should be less than"),
-    ({"vector": vector(1280, _0=1), "top_k": 16_384, "offset": 1}, 422, "looks no further than the first 16,384"),
+    ({"vector": vector(1280, _0=1), "top_k": 20_000}, 422, "top_k: Input should be less than or equal to 1000"),
+    ({"vector": vector(1280, _0=1), "top_k": 1_000, "offset": 15_385}, 422, "looks no further than the first 16,384"),
     ({"vector": vector(1280, _0=1), "topk": 3}, 422, "topk: Extra inputs are not permitted"),
     ({"url": "/etc/passwd"}, 422, "begins with http:// or https://"),
     ({"url": "file:///etc/passwd"}, 422, "no http:// or https:// address"),
@@ -230,7 +234,7 @@ def test_figures_for_prometheus(site: Site, tree: Path) -> None:
             if line.startswith("http_requests_total") and "search" in line and "2xx" in line
         )
         assert float(counted.split()[-1]) >= 4
-    assert "lookalike_pictures_in_hand" in seen[0]
+    assert "http_requests_inprogress" in seen[0]
     assert "http_request_duration_seconds_bucket" in seen[0]
 
 
@@ -256,30 +260,59 @@ def test_a_flood_is_turned_away_politely_and_the_server_goes_on(lite_site: Site,
     statuses = {status: [each for each in answers if each.status_code == status] for status in (200, 503)}
     assert len(statuses[200]) + len(statuses[503]) == 400
     assert len(statuses[200]) >= 128
+    assert statuses[503]
     for answer in statuses[503]:
         assert int(answer.headers["retry-after"]) >= 1
         assert "try again in a moment" in refused(answer, 503)
     assert paths(lite_site.search(picture, top_k=1)) == ["red/red_0.png"]
 
 
-def test_a_stop_answers_what_is_in_hand(home: Path, networks: Path, tree: Path, tmp_path: Path) -> None:
+class SlowPictures(http.server.BaseHTTPRequestHandler):
+    """Sends a picture, but not before it may."""
+
+    asked = threading.Semaphore(0)
+    may_answer = threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.release()
+        assert self.may_answer.wait(60)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(png(Image.new("RGB", (20, 16), "red")))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def slow_url() -> Iterator[str]:
+    SlowPictures.asked, SlowPictures.may_answer = threading.Semaphore(0), threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowPictures) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/red.png"
+        SlowPictures.may_answer.set()
+        server.shutdown()
+
+
+def test_slow_addresses_keep_nobody_else_waiting_and_a_stop_answers_them(
+    networks: Path, tree: Path, tmp_path: Path, slow_url: str
+) -> None:
     own = loaded_home(tmp_path, networks, tree)
-    with serving(own) as site:
-        with ThreadPoolExecutor(40) as pool:
-            asked = [pool.submit(site.search, tree / "red/red_0.png", top_k=1) for _ in range(40)]
-            while not any(each.done() for each in asked):
-                time.sleep(0.005)
-            assert site.stop(signal.SIGTERM) == 0
-            answered = 0
-            for each in asked:
-                try:
-                    assert paths(each.result()) == ["red/red_0.png"]
-                    answered += 1
-                except httpx.HTTPError:  # It had not arrived yet.
-                    pass
-        assert answered >= 1
-        log = site.log.read_text()
-    assert "Traceback" not in log
+    with serving(own, "--allow-private-urls") as site, ThreadPoolExecutor(30) as pool:
+        slow = [pool.submit(site.ask, {"url": f"{slow_url}?{number}", "top_k": 1}) for number in range(30)]
+        for _ in range(16):  # as many as are fetched at once
+            assert SlowPictures.asked.acquire(timeout=30)
+        assert not SlowPictures.asked.acquire(blocking=False)
+        assert paths(site.search(tree / "blue/blue_0.png", top_k=1)) == ["blue/blue_0.png"]
+        assert paths(site.ask({"id": id_of(own, "red/red_0.png"), "top_k": 1})) == ["red/red_0.png"]
+        assert site.client.get("/health").status_code == 200
+        assert not any(each.done() for each in slow)
+        site.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        SlowPictures.may_answer.set()
+        assert [paths(each.result()) for each in slow] == [["red/red_0.png"]] * 30
+        assert site.process.wait(30) == 0
+        assert "Traceback" not in site.log.read_text()
     assert run_lookalike(own, "info", "colours").returncode == 0  # The database is free again.
 
 
@@ -310,6 +343,28 @@ def test_a_port_that_is_taken_is_said(home: Path, networks: Path, tree: Path, tm
     assert (unknown.returncode, "no collection 'cats'; there are: colours" in unknown.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--token", " "], "--token is empty"),
+        (["--cors-origin", "*"], "'*' is no origin"),
+        (["--cors-origin", "shop.example"], "'shop.example' is no origin"),
+        (["--cors-origin", "https://shop.example/page"], "is no origin"),
+    ],
+)
+def test_options_that_would_leave_a_door_open_are_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
+    result = run_lookalike(tmp_path / "none", "serve", *options)
+    assert (result.returncode, sentence in result.stderr) == (2, True), result.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_fails_is_no_good_end(workers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(serve, "_check", lambda *_: None)  # As if Milvus had gone just after it.
+    settings = Settings(home=tmp_path, milvus_uri="http://127.0.0.1:1")
+    with pytest.raises(LookalikeError, match="The server did not start"):
+        serve.run(port=0, workers=workers, settings=settings)
+
+
 def test_settings_reach_the_servers_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
         home=Path("/some/where"),
@@ -320,10 +375,68 @@ def test_settings_reach_the_servers_processes(monkeypatch: pytest.MonkeyPatch) -
     )
     assert Settings.load(settings.environment()) == settings
     assert Settings.load(Settings().environment()) == Settings()
-    assert set(settings.environment()) <= set(ENVIRONMENT_VARIABLES.values())
+    assert set(settings.environment()) == set(ENVIRONMENT_VARIABLES.values())
 
 
 def test_vectors_of_any_length_find_by_their_direction(lite_site: Site) -> None:
     direction = np.random.default_rng(0).standard_normal(1280)
     short, long = (lite_site.ask({"vector": (factor * direction).tolist()}) for factor in (0.01, 100))
     assert paths(short) == paths(long)
+
+
+def test_two_processes_add_and_remove(milvus_server: str, networks: Path, tmp_path: Path, server_site: Site) -> None:
+    del server_site  # which holds a collection of this name until here
+    server = {"MILVUS_URI": milvus_server, "LOOKALIKE_API_TOKEN": "secret"}
+    tree = draw_colours(tmp_path / "more")
+    home = tmp_path / "home"
+    options = ["--collection", "more", "--backbone", "mobilenetv2", "--weights", "random"]
+    (home).mkdir()
+    (home / "networks").symlink_to(networks)
+    assert run_lookalike(home, "load", tree, *options, **server).returncode == 0
+    with serving(home, "--workers", "2", **server) as site:
+        site.client.headers["Authorization"] = "Bearer secret"
+
+        def persistently(method: str, where: str, **request: Any) -> httpx.Response:
+            for _ in range(100):
+                with httpx.Client(base_url=site.url, headers=site.client.headers, trust_env=False) as client:
+                    answer = client.request(method, where, timeout=60, **request)
+                if answer.status_code != 503:
+                    return answer
+                time.sleep(0.1)
+            raise TimeoutError(answer.text)
+
+        def add(number: int) -> str:
+            picture = png(Image.effect_noise((40 + number, 30), 50 + 20 * number).convert("RGB"))
+            made = persistently(
+                "POST", "/collections/more/items", files={"file": picture}, data={"path": f"new/{number}.png"}
+            )
+            assert made.status_code == 201, made.text
+            return str(made.json()["id"])
+
+        with ThreadPoolExecutor(6) as pool:
+            ids = list(pool.map(add, range(6)))
+        for id in ids:
+            for _ in range(8):  # by either process
+                assert persistently("GET", f"/items/{id}/thumbnail?collection=more").status_code == 200
+        assert persistently("DELETE", f"/collections/more/items/{ids[0]}").status_code == 204
+        assert site.stop(signal.SIGINT) == 0
+    client = connect(milvus_server)
+    assert count_items(client, "more") == 20
+    assert len((home / "more.csv").read_text().splitlines()) == 21
+    client.drop_collection("more")
+
+
+def test_milvus_goes_and_comes_back(milvus_server_process: Server, tree: Path, server_site: Site) -> None:
+    assert paths(server_site.search(tree / "red/red_0.png", top_k=1)) == ["red/red_0.png"]
+    milvus_server_process.kill()
+    assert "Milvus does not answer" in refused(server_site.client.get("/health"), 503)
+    assert "Milvus does not answer" in refused(server_site.search(tree / "red/red_0.png"), 503)
+    milvus_server_process.start()
+    for _ in range(120):
+        answer = server_site.search(tree / "red/red_0.png", top_k=1)
+        if answer.status_code == 200:
+            break
+        refused(answer, 503)
+        time.sleep(1)
+    assert paths(answer) == ["red/red_0.png"]
+    assert server_site.client.get("/health").status_code == 200

@@ -166,16 +166,30 @@ def test_what_cannot_be_added_leaves_nothing_behind(site: Site, home: Path, tree
     assert "is no path in the tree" in refused(
         site.client.post(where, files=upload, data={"path": "leads_out/x.png"}), 422
     )
+    (tree / "alias").symlink_to(tree / "red")
+    (tree / "round").symlink_to(tree / "round")
+    for path in ("alias/x.png", "round/x.png", f"{'x' * 300}.png"):
+        assert "is no path in the tree" in refused(site.client.post(where, files=upload, data={"path": path}), 422)
+    assert "is no path in the tree" in refused(site.client.post(where, json={"path": "alias/red_0.png"}), 422)
     broken = site.client.post(where, files={"file": b"no picture"}, data={"path": "new/broken.png"})
-    assert "is not an image" in refused(broken, 422)
+    assert refused(broken, 422) == "new/broken.png is not an image that can be opened."
     assert list((tree / "new").iterdir()) == []
     assert "no file 'no/such.png' in the tree" in refused(site.client.post(where, json={"path": "no/such.png"}), 422)
     with only_writer(Settings(home=home), "colours"):
         busy = site.client.post(where, files=upload, data={"path": "busy.png"})
-        assert "Another process is loading into" in refused(busy, 503)
+        assert "Another process is changing the collection" in refused(busy, 503)
         assert int(busy.headers["retry-after"]) > 0
     assert not (tree / "busy.png").exists()
     assert len((home / "colours.csv").read_text().splitlines()) == 17
+
+
+def test_a_tree_that_is_gone_is_not_made_anew(site: Site, home: Path, tree: Path) -> None:
+    tree.rename(tree.with_name("elsewhere"))
+    upload = {"file": png(Image.new("RGB", (4, 4)))}
+    answer = site.client.post("/collections/colours/items", files=upload, data={"path": "new/x.png"})
+    assert "is not where it was loaded from" in refused(answer, 409)
+    assert not tree.exists()
+    assert "is gone" in refused(get(site, home, "red/red_0.png", "image"), 404)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="whoever is root may write everywhere")

@@ -7,6 +7,7 @@ import queue
 import re
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from utilities.errors import DownloadFailed, ImageTooLarge
@@ -57,6 +58,8 @@ def download(url: str, settings: Settings) -> bytes:
 def _fetch(url: str, settings: Settings) -> bytes:
     import httpx
 
+    deadline = time.monotonic() + settings.download_timeout_seconds
+
     try:
         with httpx.Client(
             timeout=settings.download_timeout_seconds,
@@ -72,7 +75,7 @@ def _fetch(url: str, settings: Settings) -> bytes:
                 try:
                     if not response.has_redirect_location:
                         response.raise_for_status()
-                        return _body(response, url, settings)
+                        return _body(response, url, settings, deadline)
                 finally:
                     response.close()
                 address = address.join(response.headers["Location"])
@@ -134,9 +137,11 @@ def _is_public(address: str) -> bool:
     return found.is_global and not found.is_multicast
 
 
-def _body(response: httpx.Response, url: str, settings: Settings) -> bytes:
+def _body(response: httpx.Response, url: str, settings: Settings, deadline: float) -> bytes:
     body = bytearray()
     for chunk in response.iter_bytes():
+        if time.monotonic() > deadline:  # Nobody waits for the rest any more.
+            raise _too_slow(url, settings)
         body += chunk
         if len(body) > settings.download_max_bytes:
             raise ImageTooLarge(

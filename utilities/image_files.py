@@ -87,6 +87,7 @@ def browser_type(file: Path, settings: Settings) -> str | None:
     Raises:
         ImageError: as `open_image` does.
     """
+    _raise_pillow_limit(settings.max_image_pixels)
     with _image_errors(file.name, settings), Image.open(file, formats=_formats()) as image:
         return _SHOWN_BY_BROWSERS.get(image.format or "")
 
@@ -148,7 +149,9 @@ def read_pixels(
     return _squashed(image, size, crop), whole
 
 
-def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDArray[np.uint8], Item]:
+def read_file(
+    root: Path, path: str, size: int, settings: Settings, *, name: str = ""
+) -> tuple[NDArray[np.uint8], Item]:
     """A file of a tree as an embedder takes it, and its item. The item describes exactly the bytes that were decoded.
 
     Args:
@@ -156,6 +159,7 @@ def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDA
         path: POSIX path.
         size: side of the square in pixels.
         settings: limits.
+        name: as for `open_image`.
 
     Returns:
         The pixels as `read_pixels` gives them, and the item.
@@ -164,13 +168,14 @@ def read_file(root: Path, path: str, size: int, settings: Settings) -> tuple[NDA
         UnreadableImage: as `open_image`, or the file was written to meanwhile.
         ImageTooLarge: as `open_image`.
     """
-    where = root / path
-    with _image_errors(str(where), settings), where.open("rb") as file:
-        before = os.fstat(file.fileno())
-        digest = file_digest(file)
-        file.seek(0)
-        image, whole = _decode(file, str(where), size, settings)
-        after = os.fstat(file.fileno())
+    file = root / path
+    where = name or str(file)
+    with _image_errors(where, settings), file.open("rb") as content:
+        before = os.fstat(content.fileno())
+        digest = file_digest(content)
+        content.seek(0)
+        image, whole = _decode(content, where, size, settings)
+        after = os.fstat(content.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
     return _squashed(image, size), _item(root, path, before, whole, digest)

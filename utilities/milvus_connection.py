@@ -90,6 +90,16 @@ def connect(
     return _open_embedded(path)
 
 
+def ping(client: MilvusClient) -> None:
+    """Ask whether Milvus is there.
+
+    Raises:
+        DatabaseError: it does not answer.
+    """
+    with milvus_errors("answer"):
+        client.list_collections(timeout=5)
+
+
 def is_server(uri: str) -> bool:
     """Whether an address is a server's, rather than the path of an embedded database."""
     return uri.startswith(("http://", "https://", "tcp://", "unix:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +33,16 @@ def count_items(client: MilvusClient, name: str) -> int:
         return int(rows[0]["count(*)"])
 
 
-def find_item(client: MilvusClient, name: str, id: int, fields: Sequence[str] = ITEM_FIELDS) -> dict[str, Any] | None:
+def find_item(client: MilvusClient, name: str, id: int, fields: Sequence[str]) -> dict[str, Any] | None:
     """These fields of one item; None if the collection does not hold it.
 
     Raises:
         DatabaseError: Milvus failed.
     """
+    ask = partial(client.query, name, filter=f"id == {int(id)}", output_fields=list(fields), retry_times=RETRIES)
     with loaded(client, name, "read"):
-        rows = client.query(name, filter=f"id == {int(id)}", output_fields=list(fields), retry_times=RETRIES)
+        # What another process has just inserted is seen for certain only by whoever waits for it.
+        rows = ask() or ask(consistency_level="Strong")
     return dict(rows[0]) if rows else None
 
 

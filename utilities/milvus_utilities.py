@@ -26,6 +26,7 @@ from utilities.milvus_collections import list_collections as list_collections
 from utilities.milvus_collections import note
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES, milvus_errors, remove_debris
 from utilities.milvus_connection import connect as connect
+from utilities.milvus_connection import ping as ping
 from utilities.milvus_index import check_index as check_index
 from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import flush as flush

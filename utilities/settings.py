@@ -77,11 +77,10 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The variables from which another process loads the same settings."""
-        values = {name: getattr(self, name) for name in ENVIRONMENT_VARIABLES}
+        values = {variable: getattr(self, name) for name, variable in ENVIRONMENT_VARIABLES.items()}
         return {
-            ENVIRONMENT_VARIABLES[name]: str(value).lower() if isinstance(value, bool) else str(value)
-            for name, value in values.items()
-            if value not in (None, "")
+            variable: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            for variable, value in values.items()
         }
 
     @property

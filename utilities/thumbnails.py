@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Longest side of a thumbnail, in pixels.
 SIDE = 96
+#: The most that a JPEG can have (ITU-T T.81, table B.2), less what libjpeg leaves out.
+MOST_SIDE = 65_500
 #: What stands for a file that is gone or cannot be read.
 NOTHING = Image.new("RGB", (SIDE, SIDE * 3 // 4), "#d9dde0")
 
@@ -43,11 +45,9 @@ def _thumbnail(file: Path, settings: Settings) -> Image.Image:
     return image
 
 
-def as_jpeg(image: Image.Image, side: int | None = None) -> bytes:
-    """An RGB image as a JPEG file, made smaller where it is wider or higher than `side` pixels."""
-    if side is not None:
-        image = image.copy()
-        image.thumbnail((side, side))
+def as_jpeg(image: Image.Image, side: int = MOST_SIDE) -> bytes:
+    """An RGB image as a JPEG file; the image itself is made smaller where it is wider or higher than `side` pixels."""
+    image.thumbnail((side, side))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
     return content.getvalue()

@@ -44,7 +44,8 @@ class _Search:
     info: CollectionInfo
     selection: Selection
     #: (input_size, input_size, 3) uint8 to be embedded, or else (dimension,) float32.
-    query: NDArray[np.uint8] | NDArray[np.float32]
+    pixels: NDArray[np.uint8] | None = None
+    vector: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -66,12 +67,14 @@ class WarmSearch:
         Raises:
             WeightsUnavailable, EmbedderMismatch: as `embedder_of` does.
         """
-        with self._loading:
-            if info.fingerprint not in self._embedders:
-                embedder = embedder_of(info.fingerprint, self.settings)
-                settle(self.client, info, fingerprint=embedder.fingerprint)
-                self._embedders[info.fingerprint] = embedder
-        return self._embedders[info.fingerprint]
+        found = self._embedders.get(info.fingerprint)
+        if found is None:
+            with self._loading:
+                found = self._embedders.get(info.fingerprint) or embedder_of(info.fingerprint, self.settings)
+                self._embedders[info.fingerprint] = found
+        if not info.fingerprint.weights_digest:
+            settle(self.client, info, fingerprint=found.fingerprint)
+        return found
 
     def by_pixels(self, info: CollectionInfo, pixels: NDArray[np.uint8], selection: Selection) -> Future[list[Match]]:
         """Search for an image.
@@ -84,14 +87,14 @@ class WarmSearch:
         Returns:
             What becomes the matches, nearest first, or an error as `nearest_neighbours` raises it.
         """
-        return self._batches.submit(_Search(info, selection, pixels))
+        return self._batches.submit(_Search(info, selection, pixels=pixels))
 
     def by_vector(self, info: CollectionInfo, vector: NDArray[np.float32], selection: Selection) -> Future[list[Match]]:
         """Search for a vector; as `by_pixels` otherwise.
 
         Args:
             info: the collection.
-            vector: (dimension,) float32, finite, of any length but 0.
+            vector: (dimension,) float32, finite, and where the collection compares by cosine not all 0.
             selection: which matches.
 
         Raises:
@@ -104,9 +107,9 @@ class WarmSearch:
                 "be compared with them."
             )
         length = np.linalg.norm(vector.astype(np.float64))
-        if not (np.isfinite(length) and length > 0):
+        if not np.isfinite(length) or (length == 0 and info.metric == "COSINE"):
             raise InvalidArgument("The vector has no direction: its numbers are all 0, or not all finite.")
-        return self._batches.submit(_Search(info, selection, vector))
+        return self._batches.submit(_Search(info, selection, vector=vector))
 
     def close(self) -> None:
         """Finish what was asked for."""
@@ -134,12 +137,12 @@ class WarmSearch:
         vectors: dict[int, NDArray[np.float32]] = {}
         images = defaultdict(list)
         for row, search in enumerate(searches):
-            if search.query.ndim == 1:
-                vectors[row] = search.query.astype(np.float32)
+            if search.vector is not None:
+                vectors[row] = search.vector
             else:
                 images[search.info.fingerprint].append(row)
         for rows in images.values():
-            pixels = np.stack([searches[row].query for row in rows]).astype(np.uint8, copy=False)
+            pixels = np.stack([pixels for row in rows if (pixels := searches[row].pixels) is not None])
             embeddings = embed_in_batches(self.embedder(searches[rows[0]].info), pixels)
             vectors.update(zip(rows, embeddings, strict=True))
         return vectors

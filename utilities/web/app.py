@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
@@ -19,10 +20,10 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.types import ASGIApp
 
 from utilities.errors import LookalikeError
-from utilities.milvus_utilities import connect, count_items
+from utilities.milvus_utilities import connect, count_items, ping
 from utilities.settings import Settings
 from utilities.web import files, items, problems, searches
-from utilities.web.guard import DOCS_POLICY, LOOPBACK, OPEN, Guard
+from utilities.web.guard import DOCS_POLICY, OPEN, Guard, parse_origins
 from utilities.web.models import (
     CollectionModel,
     Facets,
@@ -52,9 +53,12 @@ def create_app(settings: Settings, *, collection: str | None = None, host: str =
         settings: limits and places.
         collection: the only one that is served; None for all.
         host: the address that it is to listen at.
+
+    Raises:
+        InvalidArgument: `settings.cors_origins` names what is no origin.
     """
     largest = settings.upload_max_bytes + FORM_BYTES
-    origins = [origin.strip().rstrip("/") for origin in settings.cors_origins.split(",") if origin.strip()]
+    origins = parse_origins(settings.cors_origins)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,6 +67,7 @@ def create_app(settings: Settings, *, collection: str | None = None, host: str =
         _warm_up(service)
         yield
         service.search.close()
+        service.client.close()
 
     app = FastAPI(
         title="Lookalike",
@@ -80,9 +85,10 @@ def create_app(settings: Settings, *, collection: str | None = None, host: str =
     app.include_router(items.router)
     _add_collections(app)
     _add_pages(app)
-    Instrumentator(excluded_handlers=[OPEN, "/metrics"]).instrument(app).expose(app, include_in_schema=False)
+    figures = Instrumentator(excluded_handlers=[OPEN, "/metrics"], should_instrument_requests_inprogress=True)
+    figures.instrument(app).expose(app, include_in_schema=False)
     # Around all of it, so that what FastAPI itself refuses, or fails at, is said and sent no less carefully.
-    guarded = Guard(app, settings.api_token, origins, largest, loopback=host in LOOPBACK)
+    guarded = Guard(app, settings.api_token, origins, largest, host=host)
     if not origins:
         return guarded
     return CORSMiddleware(
@@ -125,13 +131,15 @@ def _add_collections(app: FastAPI) -> None:
         """A collection and what it was made by."""
         return CollectionModel.of(service.collection(name), count_items(service.client, name))
 
-    def facets(name: str, service: Serving) -> Facets:
+    async def facets(name: str, service: Serving) -> Facets:
         """The labels and folders of a collection, counted in the last minute."""
-        return service.facets(service.collection(name).name)
+        info = await run_sync(service.collection, name)
+        # Whoever comes while it is counted holds no thread, and finds it counted.
+        return await run_sync(service.facets, info.name, limiter=service.counting)
 
-    def health(service: Serving) -> Health:
+    async def health(service: Serving) -> Health:
         """Whether the server and its Milvus answer."""
-        service.names()
+        await run_sync(ping, service.client, limiter=service.supervising)
         return Health()
 
     tagged: dict[str, Any] = {"tags": ["collections"], "responses": _MAY_FAIL}

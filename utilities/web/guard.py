@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import ipaddress
+import re
 from collections.abc import Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from utilities.web.problems import TOO_LARGE, problem_response
+from utilities.errors import InvalidArgument
+from utilities.web.problems import BUSY, TOO_LARGE, problem_response
 
 #: What the page may load: only what this server sends, and pictures that it has in memory.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; media-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "img-src 'self' blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 #: Swagger UI writes style attributes.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -26,17 +30,16 @@ FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 #: Answers without a token, so that whoever supervises the process need not have it.
 OPEN = "/health"
-#: How many times too large a request may be and still be told so.
-MOST_READ_ON = 8
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: Requests that are answered at once; of whoever comes then nothing is read.
+MOST_REQUESTS = 256
+#: How many times too large a request may be and still be told so, and the seconds that it may take.
+MOST_READ_ON, SECONDS_TO_READ_ON = 8, 30
 
 
 class Guard:
     """ASGI middleware that turns away whoever may not ask, and adds the headers that keep browsers careful."""
 
-    def __init__(
-        self, app: ASGIApp, token: str | None, origins: Collection[str], largest: int, *, loopback: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, origins: Collection[str], largest: int, *, host: str) -> None:
         """Guard an application.
 
         Args:
@@ -44,11 +47,12 @@ class Guard:
             token: what every request must carry; None to let everyone ask.
             origins: of pages elsewhere that may use the API.
             largest: bytes of a request. One that does not say how many it has is counted by FastAPI.
-            loopback: whether the server listens to this machine alone. Then it answers to this machine's names only, so
+            host: where the server listens. If that is this machine alone, it answers to this machine's names only, so
                 that no page can reach it under a name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
         """
         self.app, self.token, self.origins, self.largest = app, token, origins, largest
-        self.hosts = {*LOOPBACK, *(urlsplit(origin).hostname for origin in origins)} if loopback else None
+        self.hosts = {"127.0.0.1", "::1", "localhost", host.lower()} if is_loopback(host) else None
+        self.in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -65,7 +69,11 @@ class Guard:
 
         refusal = self._refusal(scope, Headers(scope=scope))
         if refusal is None:
-            await self.app(scope, receive, send_carefully)
+            self.in_hand += 1
+            try:
+                await self.app(scope, receive, send_carefully)
+            finally:
+                self.in_hand -= 1
         else:
             status, detail = refusal
             if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -88,11 +96,12 @@ class Guard:
         host = headers.get("host", "")
         if self.hosts is not None and _host_name(host) not in self.hosts:
             return HTTPStatus.MISDIRECTED_REQUEST, (
-                "This server answers to localhost only; `lookalike serve --host 0.0.0.0` has it answer to other names."
+                "This server answers to localhost only; a proxy before it is to send `Host: localhost`, and another "
+                "`--host` than this machine's has it answer to every name."
             )
         origin = headers.get("origin", "")
-        foreign = origin and origin not in self.origins and urlsplit(origin).netloc.lower() != host.lower()
-        if foreign and scope["method"] not in ("GET", "HEAD"):
+        own = bool(host) and origin.partition("://")[2].lower() == host.lower()
+        if origin and not own and origin.lower() not in self.origins and scope["method"] not in ("GET", "HEAD"):
             return HTTPStatus.FORBIDDEN, (
                 "Pages of other origins may not use this server; `lookalike serve --cors-origin` names who may."
             )
@@ -100,6 +109,8 @@ class Guard:
             return HTTPStatus.UNAUTHORIZED, (
                 "This server asks for its token; send `Authorization: Bearer TOKEN`, or give it as the password."
             )
+        if self.in_hand >= MOST_REQUESTS and scope["path"] != OPEN:
+            return HTTPStatus.SERVICE_UNAVAILABLE, BUSY
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.largest:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE
@@ -109,11 +120,36 @@ class Guard:
 async def _read_on(receive: Receive, most: int) -> None:
     """Take in what is still sent: a client that cannot send on sees a broken connection, and no answer."""
     seen = 0
-    while seen < most:
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    with anyio.move_on_after(SECONDS_TO_READ_ON):
+        while seen < most:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at is one that this machine alone can reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def parse_origins(text: str) -> list[str]:
+    """Origins as browsers write them, from a list separated by commas.
+
+    Raises:
+        InvalidArgument: one of them is none.
+    """
+    origins = [origin.strip().rstrip("/").lower() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/?#@\s*]+", origin):
+            raise InvalidArgument(
+                f"{origin!r} is no origin whose pages may use the API; give scheme and host, and the port if it has "
+                "one, such as https://shop.example."
+            )
+    return origins
 
 
 def _host_name(host: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,12 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import UploadFile
 
 from utilities.collection_info import CollectionInfo
-from utilities.errors import InvalidArgument
+from utilities.errors import DatabaseError, InvalidArgument
 from utilities.id_map import IdMap
 from utilities.image_files import openable_extensions, read_file
 from utilities.items import Item
 from utilities.locks import only_writer
-from utilities.milvus_utilities import delete_items, insert_items
+from utilities.milvus_utilities import delete_items, describe_collection, insert_items
 from utilities.web.files import below, known_item
 from utilities.web.models import Id, ItemModel, NewItem, NewItemForm
 from utilities.web.problems import problems, refusal
@@ -45,12 +46,11 @@ router = APIRouter(tags=["items"], prefix="/collections/{name}/items", dependenc
 async def add(name: str, request: Request, service: Serving) -> Response:
     """Add an image: an upload, which is put into the collection's tree, or a file that lies there already."""
     _refuse_without_token(service)
-    info = await anyio.to_thread.run_sync(service.collection, name)
     async with read(request, NewItemForm, NewItem) as (asked, file):
-        insert = partial(_add, service, info, asked.path, file)
+        insert = partial(_add, service, name, asked.path, file)
         item = await anyio.to_thread.run_sync(insert, limiter=service.writing)
     made = ItemModel(id=str(item.id), path=item.path, label=item.label, width=item.width, height=item.height)
-    where = f"/items/{item.id}/image?collection={info.name}"
+    where = f"/items/{item.id}/image?collection={name}"
     return JSONResponse(made.model_dump(), HTTPStatus.CREATED, {"Location": where})
 
 
@@ -77,33 +77,47 @@ def _refuse_without_token(service: Service) -> None:
         )
 
 
-def _add(service: Service, info: CollectionInfo, path: str, file: UploadFile | None) -> Item:
-    place = _place(info, path)
-    assert info.root is not None
-    embedder = service.search.embedder(info)
-    with only_writer(service.settings, info.name), contextlib.ExitStack() as undo:
+def _add(service: Service, name: str, path: str, file: UploadFile | None) -> Item:
+    with only_writer(service.settings, service.collection(name).name), contextlib.ExitStack() as undo:
+        info = describe_collection(service.client, name)  # as it is now that nobody else changes it
+        place = _place(info, path)
+        assert info.root is not None
+        embedder = service.search.embedder(info)
         if file is not None:
             _save(file, place)
             undo.callback(place.unlink, missing_ok=True)  # unless all goes well
-        elif not place.is_file():
-            raise InvalidArgument(f"path: there is no file {path!r} in the tree of {info.name!r}; upload it.")
-        pixels, item = read_file(info.root, path, embedder.input_size, service.settings)
+        elif below(info, path) is None:
+            raise InvalidArgument(f"path: there is no file {path!r} in the tree of {name!r}; upload it.")
+        pixels, item = read_file(info.root, path, embedder.input_size, service.settings, name=path)
+        undo.callback(_forget, service, info, item)  # It may have been taken although no answer came.
         insert_items(service.client, info, [item], embedder.embed(pixels[None]))
         undo.pop_all()
-        IdMap(service.settings.id_map_path(info.name)).append([item])
-    service.has_changed(info.name)
+        IdMap(service.settings.id_map_path(name)).append([item])
+    service.has_changed(name)
     return item
 
 
+def _forget(service: Service, info: CollectionInfo, item: Item) -> None:
+    with contextlib.suppress(DatabaseError):
+        delete_items(service.client, info.name, [item.id])
+
+
 def _place(info: CollectionInfo, path: str) -> Path:
-    """Where a file of this path lies, or is to lie; it must be one that a load would find there."""
-    place = below(info, path)
+    """Where a file of this path lies, or is to lie; it must be one that a load would find there, by this path."""
     # A load passes over what is hidden; `.` and `..` begin with a dot, too.
     plain = path.isprintable() and all(part and not part.startswith(".") for part in path.split("/"))
-    if place is None or not plain:
+    try:
+        if info.root is None or not info.root.is_dir():
+            raise refusal(HTTPStatus.CONFLICT, f"The tree of {info.name!r} is not where it was loaded from.")
+        place = info.root.resolve() / path
+        place.exists()  # which a name that is too long cannot be asked
+        plain = plain and place.resolve() == place  # A load does not follow links either.
+    except (OSError, RuntimeError):
+        plain = False
+    if not plain:
         raise InvalidArgument(
             f"path: {path!r} is no path in the tree of {info.name!r}; give folders and a name, none of them hidden, "
-            "with slashes between them."
+            "too long, or a link, with slashes between them."
         )
     if PurePosixPath(path).suffix.lower() not in openable_extensions():
         raise InvalidArgument(f"path: {path!r} has no extension of an image, by which a load would find it.")
@@ -111,21 +125,21 @@ def _place(info: CollectionInfo, path: str) -> Path:
 
 
 def _save(file: UploadFile, place: Path) -> None:
-    """Write an upload to its place, whole or not at all, and over nothing."""
-    unfinished = place.with_name(f".{place.name}.unfinished")
+    """Write an upload to its place, over nothing."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as copy:
-            while block := file.file.read(1 << 20):
-                copy.write(block)
-        os.link(unfinished, place)
+        with place.open("xb") as copy:
+            try:
+                shutil.copyfileobj(file.file, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
+            except OSError:
+                place.unlink()
+                raise
     except FileExistsError:
         raise refusal(HTTPStatus.CONFLICT, f"There is a file {place.name!r} at this path already.") from None
     except OSError as error:
         raise refusal(HTTPStatus.FORBIDDEN, f"The file cannot be written into the tree: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def _remove(service: Service, name: str, id: str) -> None:

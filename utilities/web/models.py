@@ -15,6 +15,8 @@ from utilities.warm_search import Selection
 #: An id has up to 63 bits, of which a number of JavaScript, and so of many a JSON parser, holds 53 (RFC 8259, section
 #: 6); as text it arrives whole.
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["1729382256910270464"])]
+#: Matches of one answer; there are more by `offset`.
+MOST_MATCHES = 1_000
 LARGEST_ID = 2**63 - 1
 
 
@@ -23,11 +25,17 @@ class SearchOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int = Field(20, ge=1, le=MAX_TOP_K, description="How many matches.")
+    top_k: int = Field(20, ge=1, le=MOST_MATCHES, description="How many matches.")
     filter: str = Field(
         "", max_length=10_000, description="Only these: a Milvus expression.", examples=['label == "cup"']
     )
-    offset: int = Field(0, ge=0, lt=MAX_TOP_K, description="How many of the nearest to pass over.")
+    offset: int = Field(
+        0,
+        ge=0,
+        lt=MAX_TOP_K,
+        description="How many of the nearest to pass over. Pages of a large collection may overlap a little, since an "
+        "approximate index looks further for later ones.",
+    )
     crop: tuple[float, float, float, float] | None = Field(
         None,
         description="Search with a part of the picture: left, top, width and height as fractions of the upright whole; "

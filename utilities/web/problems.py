@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from utilities.errors import (
     CollectionBusy,
     CollectionNotFound,
+    DatabaseError,
     DatabaseLocked,
     DatabaseNotReady,
     DatabaseUnreachable,
@@ -51,9 +52,9 @@ class Problem(BaseModel):
     detail: str = Field(description="What was wrong, where, and what to do.")
 
 
-def refusal(status: HTTPStatus, detail: str, headers: dict[str, str] | None = None) -> HTTPException:
+def refusal(status: HTTPStatus, detail: str) -> HTTPException:
     """An error of HTTP's own, to be raised."""
-    return HTTPException(status, detail, headers)
+    return HTTPException(status, detail)
 
 
 def problem_response(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -74,26 +75,29 @@ def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Have every error answered so."""
 
+    # None of them is a plain function, which would wait for a thread.
     @app.exception_handler(LookalikeError)
-    def lookalike_error(_: Request, error: LookalikeError) -> JSONResponse:
+    async def lookalike_error(_: Request, error: LookalikeError) -> JSONResponse:
         status = next((each for kind, each in STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.warning("%s", error)
-        return problem_response(status, str(error))
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return problem_response(status, str(error))
+        logger.warning("%s", error)  # which may name places on this machine
+        public = next((each for kind, each in _IN_PUBLIC if isinstance(error, kind)), FAILED)
+        return problem_response(status, public)
 
     @app.exception_handler(HTTPException)
-    def http_error(_: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
         detail = _WORDS.get(status, error.detail) if error.detail in _LIBRARIES_WORDS else error.detail
         return problem_response(status, detail, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
-    def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, in_words(error))
 
     @app.exception_handler(Exception)
-    def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
 
 
 def in_words(error: RequestValidationError | ValidationError) -> str:
@@ -106,6 +110,12 @@ def in_words(error: RequestValidationError | ValidationError) -> str:
     return f"{where}: {str(first['msg']).removeprefix('Value error, ').rstrip('.')}."
 
 
+FAILED = "The server failed; its log says why."
+BUSY = "The server is busy; try again in a moment."
+_IN_PUBLIC: list[tuple[type[LookalikeError], str]] = [
+    (CollectionBusy, "Another process is changing the collection; try again when it has ended."),
+    (DatabaseError, "Milvus does not answer as it should; the server's log says why."),
+]
 TOO_LARGE = "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES says how much that is."
 #: What FastAPI and Starlette say where they find something wrong themselves: the status once more.
 _LIBRARIES_WORDS = {"Not Found", "Method Not Allowed", "Content Too Large"}

@@ -52,20 +52,18 @@ async def read(
     if request.query_params:
         raise InvalidArgument("This address takes nothing after a question mark; send it in the form, or in the JSON.")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content = b""
     try:
         with anyio.fail_after(SECONDS_TO_UPLOAD):
             if kind == FORM:
                 await request.form(max_files=1, max_fields=16, max_part_size=64 * 1024)
             elif kind == JSON:
-                await request.body()
+                content = await _json(request)
     except TimeoutError:
         raise refusal(HTTPStatus.REQUEST_TIMEOUT, f"The upload took more than {SECONDS_TO_UPLOAD} seconds.") from None
     except ClientDisconnect:
         raise refusal(HTTPStatus.BAD_REQUEST, "The upload ended before its end.") from None
     if kind == JSON:
-        content = await request.body()
-        if len(content) > MOST_JSON:
-            raise refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"JSON of more than {MOST_JSON:,} bytes is not taken.")
         yield _valid(lambda: body.model_validate_json(content)), None
     elif kind == FORM:
         async with request.form() as fields:
@@ -75,6 +73,15 @@ async def read(
             yield _valid(lambda: form.model_validate({**_once(fields.multi_items()), "file": b""})), file
     else:
         raise refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Send {FORM} with a file, or {JSON}.")
+
+
+async def _json(request: Request) -> bytes:
+    content = bytearray()
+    async for block in request.stream():
+        content += block
+        if len(content) > MOST_JSON:
+            raise refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"JSON of more than {MOST_JSON:,} bytes is not taken.")
+    return bytes(content)
 
 
 def _once(fields: list[tuple[str, Any]]) -> dict[str, Any]:

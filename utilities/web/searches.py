@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import partial
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
+from typing import TypeAlias
 
-import anyio.to_thread
 import numpy as np
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import Gauge
 from starlette.datastructures import UploadFile
 
-from utilities.download import is_url
+from utilities.collection_info import CollectionInfo
+from utilities.download import download, is_url
 from utilities.errors import InvalidArgument
 from utilities.image_files import ImageSource, open_image, read_pixels
 from utilities.items import printable
@@ -24,7 +24,7 @@ from utilities.similar_images import Match
 from utilities.thumbnails import as_jpeg
 from utilities.web.files import file_of, known_item
 from utilities.web.models import MatchModel, PictureAddress, PictureForm, Query, SearchForm, SearchResult
-from utilities.web.problems import problems, refusal
+from utilities.web.problems import BUSY, problems, refusal
 from utilities.web.requests import REFUSALS, documented, read
 from utilities.web.service import Service, Serving
 
@@ -32,9 +32,11 @@ router = APIRouter(tags=["search"])
 
 #: Pictures in hand at once; whoever comes then is asked to come again. So many take a few seconds.
 MOST_IN_HAND = 128
-IN_HAND = Gauge("lookalike_pictures_in_hand", "Pictures that came and are not answered", multiprocess_mode="livesum")
 #: Longest side of a preview in pixels.
 PREVIEW = 1_024
+
+#: What gives a picture to whoever decodes it, and what errors call it.
+_Picture: TypeAlias = tuple[Callable[[], ImageSource], str]
 
 
 @router.post(
@@ -45,12 +47,11 @@ PREVIEW = 1_024
 )
 async def search(name: str, request: Request, service: Serving) -> Response:
     """The nearest neighbours of a picture: an upload, a URL, an item of the collection, or a vector."""
-    with _room(service):
-        async with read(request, SearchForm, Query) as (asked, file):
-            submit = partial(_submit, service, name, asked, file)
-            future = await anyio.to_thread.run_sync(submit, limiter=service.decoding)
-            matches = await asyncio.wrap_future(future)
-    query = _called(file) if file else asked.url or asked.id or "vector" if isinstance(asked, Query) else ""
+    async with read(request, SearchForm, Query) as (asked, file):
+        with _room(service):
+            info = await run_sync(service.collection, name)
+            matches = await asyncio.wrap_future(await _submitted(service, info, asked, file))
+    query = _called(file) if isinstance(asked, SearchForm) else asked.url or asked.id or "vector"
     return JSONResponse({"query": query, "matches": [MatchModel.of(match, name) for match in matches]})
 
 
@@ -65,14 +66,15 @@ async def search(name: str, request: Request, service: Serving) -> Response:
 )
 async def preview(request: Request, service: Serving) -> Response:
     """A picture as a JPEG that a browser shows: upright, and at most 1,024 pixels wide and high."""
-    with _room(service):
-        async with read(request, PictureForm, PictureAddress) as (asked, file):
+    async with read(request, PictureForm, PictureAddress) as (asked, file):
+        with _room(service):
+            url = asked.url if isinstance(asked, PictureAddress) else None
+            async with _picture(service, url, file) as (give, called):
 
-            def draw() -> bytes:
-                source, name = _picture(asked.url if isinstance(asked, PictureAddress) else None, file)
-                return as_jpeg(open_image(source, service.settings, at_least=PREVIEW, name=name), PREVIEW)
+                def draw() -> bytes:
+                    return as_jpeg(open_image(give(), service.settings, at_least=PREVIEW, name=called), PREVIEW)
 
-            content = await anyio.to_thread.run_sync(draw, limiter=service.decoding)
+                content = await run_sync(draw, limiter=service.decoding)
     return Response(content, media_type="image/jpeg")
 
 
@@ -80,42 +82,57 @@ async def preview(request: Request, service: Serving) -> Response:
 def _room(service: Service) -> Iterator[None]:
     """A place among the pictures in hand."""
     if service.in_hand >= MOST_IN_HAND:
-        raise refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The server is busy; try again in a moment.")
+        raise refusal(HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
     service.in_hand += 1
-    IN_HAND.inc()
     try:
         yield
     finally:
         service.in_hand -= 1
-        IN_HAND.dec()
 
 
-def _submit(service: Service, name: str, asked: SearchForm | Query, file: UploadFile | None) -> Future[list[Match]]:
-    """Decode what is searched with, and have it searched for."""
-    info = service.collection(name)
-    if isinstance(asked, Query) and asked.vector is not None:
-        return service.search.by_vector(info, np.array(asked.vector, np.float32), asked.selection)
-    if isinstance(asked, Query) and asked.id is not None and asked.part is None:
-        item = known_item(service, info, asked.id, [info.vector_field])
-        return service.search.by_vector(info, np.array(item[info.vector_field], np.float32), asked.selection)
-    if isinstance(asked, Query) and asked.id is not None:
-        picture: tuple[ImageSource, str] = file_of(service, info, asked.id), f"The file of the item {asked.id}"
-    else:
-        picture = _picture(asked.url if isinstance(asked, Query) else None, file)
-    source, called = picture
-    size = service.search.embedder(info).input_size
-    pixels, _ = read_pixels(source, size, service.settings, crop=asked.part, name=called)
-    return service.search.by_pixels(info, pixels, asked.selection)
+async def _submitted(
+    service: Service, info: CollectionInfo, asked: SearchForm | Query, file: UploadFile | None
+) -> Future[list[Match]]:
+    """What becomes the matches, once what is searched with is decoded, if it has to be."""
+    if isinstance(asked, Query):
+        if asked.vector is not None:
+            return service.search.by_vector(info, np.array(asked.vector, np.float32), asked.selection)
+        if asked.id is not None and asked.part is None:
+            item = await run_sync(known_item, service, info, asked.id, [info.vector_field])
+            return service.search.by_vector(info, np.array(item[info.vector_field], np.float32), asked.selection)
+        if asked.id is not None:
+            path = await run_sync(file_of, service, info, asked.id)
+            return await _decoded(service, info, asked, (lambda: path, f"The file of the item {asked.id}"))
+    url = asked.url if isinstance(asked, Query) else None
+    async with _picture(service, url, file) as picture:
+        return await _decoded(service, info, asked, picture)
 
 
-def _picture(url: str | None, file: UploadFile | None) -> tuple[ImageSource, str]:
-    """An upload or an address as `open_image` takes it, and what errors call it."""
+async def _decoded(
+    service: Service, info: CollectionInfo, asked: SearchForm | Query, picture: _Picture
+) -> Future[list[Match]]:
+    give, called = picture
+
+    def submit() -> Future[list[Match]]:
+        size = service.search.embedder(info).input_size
+        pixels, _ = read_pixels(give(), size, service.settings, crop=asked.part, name=called)
+        return service.search.by_pixels(info, pixels, asked.selection)
+
+    return await run_sync(submit, limiter=service.decoding)
+
+
+@asynccontextmanager
+async def _picture(service: Service, url: str | None, file: UploadFile | None) -> AsyncIterator[_Picture]:
+    """An upload, or what lies at an address: fetched before a thread that decodes is taken, and kept until it is."""
     if file is not None:
-        return file.file.read(), _called(file)
+        yield file.file.read, _called(file)
+        return
     if url is None or not is_url(url):  # A path would be opened on this machine.
         raise InvalidArgument("url: give an address that begins with http:// or https://.")
-    return url, url
+    async with service.fetching:
+        content = await run_sync(download, url, service.settings, limiter=service.unlimited)
+        yield lambda: content, url
 
 
-def _called(file: UploadFile) -> str:
-    return printable(file.filename or "") or "the upload"
+def _called(file: UploadFile | None) -> str:
+    return printable((file and file.filename) or "") or "the upload"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BELIEVED = 1.0
 #: Seconds for which labels and folders are; to count them a collection is read.
 COUNTED = 60.0
+#: Addresses that are fetched from at once.
+MOST_FETCHED = 16
 #: Labels, and folders, that are told of.
 MOST_FACETS = 2_000
 
@@ -43,15 +45,17 @@ class Service:
     def __post_init__(self) -> None:
         """Start the warm search, and set up what it shares."""
         self.search = WarmSearch(self.client, self.settings)
-        #: Pictures are decoded by as many threads as there are processors: bounds memory, too.
+        #: Threads that decode, which bounds memory, too: an image may have hundreds of megabytes.
         self.decoding = anyio.CapacityLimiter(2 * processors())
-        #: Items are added and removed one after another.
-        self.writing = anyio.CapacityLimiter(1)
-        #: Searches that came and are not answered.
+        #: Addresses that are fetched from at once: those of others are slow, and hold what they have sent in memory.
+        self.fetching = anyio.CapacityLimiter(MOST_FETCHED)
+        self.unlimited = anyio.CapacityLimiter(math.inf)  # by any other means than the one above
+        #: Items are added and removed one after another, collections are counted one after another.
+        self.writing, self.counting, self.supervising = (anyio.CapacityLimiter(1) for _ in range(3))
+        #: Searches and previews that came and are not answered.
         self.in_hand = 0
         self._described: dict[str, tuple[float, CollectionInfo]] = {}
         self._facets: dict[str, tuple[float, Facets]] = {}
-        self._counting = threading.Lock()
 
     def names(self) -> list[str]:
         """The collections that are served, sorted."""
@@ -86,12 +90,11 @@ class Service:
 
     def facets(self, name: str) -> Facets:
         """The labels and folders of a collection, counted."""
-        with self._counting:  # Whoever comes meanwhile waits for the same count.
-            when, facets = self._facets.get(name, (0.0, None))
-            if facets is None or time.monotonic() - when > COUNTED:
-                facets = self._counted(name)
-                self._facets[name] = (time.monotonic(), facets)
-            return facets
+        when, facets = self._facets.get(name, (0.0, None))
+        if facets is None or time.monotonic() - when > COUNTED:
+            facets = self._counted(name)
+            self._facets[name] = (time.monotonic(), facets)
+        return facets
 
     def has_changed(self, name: str) -> None:
         """Forget what was counted."""

@@ -74,6 +74,7 @@ async function chooseCollection() {
   }
   try {
     const facets = await api.facets(chosen.name);
+    if (byId("collection").value !== chosen.name) return; // Another was chosen meanwhile.
     for (const list of ["labels", "folders"]) {
       byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} images`, each.value)));
     }
@@ -104,9 +105,9 @@ byId("link").onsubmit = (event) => {
   addAddress(byId("url").value.trim());
   byId("url").value = "";
 };
-byId("collection").onchange = async () => {
-  for (const query of [...queries]) if (query.picture.id) query.element.querySelector("[data-action=remove]").click();
-  await chooseCollection();
+byId("collection").onchange = () => {
+  for (const query of [...queries]) if (query.picture.id) query.remove();
+  chooseCollection();
   searchAll();
 };
 byId("filters").onsubmit = (event) => event.preventDefault();

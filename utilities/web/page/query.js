@@ -75,18 +75,21 @@ export class Query {
       if (cropping) this.crop.end();
       else this.crop.begin();
     }
-    if (action === "remove") {
-      this.running?.abort();
-      this.#forget();
-      this.element.remove();
-      this.page.removed(this);
-    }
-    if (action === "further") this.#fetch(this.matches.length);
+    if (action === "remove") this.remove();
+    if (action === "further") this.#fetch(this.asked);
     const tile = event.target.closest("li");
     if (!tile) return;
     const index = [...this.list.children].indexOf(tile);
     if (action === "view") view(this.matches, index, this.page.more);
     if (action === "more") this.page.more(this.matches[index]);
+  }
+
+  /** Be gone from the page. */
+  remove() {
+    this.running?.abort();
+    this.#forget();
+    this.element.remove();
+    this.page.removed(this);
   }
 
   /** Search anew, with what is chosen now. */
@@ -107,6 +110,7 @@ export class Query {
       const found = await api.search(collection, this.picture, { ...options, offset, crop }, running.signal);
       if (offset === 0) this.#empty();
       this.#add(found.matches);
+      this.asked = offset + found.matches.length;
       this.#action("further").hidden = found.matches.length < options.top_k;
       this.#say(found.matches.length, offset);
     } catch (error) {
@@ -142,8 +146,10 @@ export class Query {
   }
 
   #add(matches) {
-    this.matches.push(...matches);
-    this.list.append(...matches.map((match) => {
+    const known = new Set(this.matches.map((match) => match.id)); // Pages may overlap.
+    const others = matches.filter((match) => !known.has(match.id));
+    this.matches.push(...others);
+    this.list.append(...others.map((match) => {
       const tile = template("match"), image = tile.querySelector("img");
       image.src = api.here(match.thumbnail);
       image.onerror = () => {
