@@ -64,8 +64,6 @@ def run(
             f"The server needs {error.name}, which is not installed; `.venv/bin/pip install -e '.[web]'` installs it."
         ) from error
     parse_origins(settings.cors_origins)
-    if settings.api_token is None and not is_loopback(host):
-        logger.warning("Whoever reaches %s may search and see every image; --token asks for one.", host)
     if workers > 1 and not is_server(settings.database_uri):
         raise InvalidArgument(
             "The embedded database belongs to one process; leave out --workers, or set MILVUS_URI to a server."
@@ -81,6 +79,8 @@ def run(
             timeout_graceful_shutdown=SECONDS_TO_STOP,
             server_header=False,
         )
+        if settings.api_token is None and not is_loopback(host):
+            logger.warning("Whoever reaches %s may search and see every image; --token asks for one.", host)
         address = f"[{host}]" if ":" in host else host
         logger.info("Serving at http://%s:%d; Ctrl-C stops.", address, listener.getsockname()[1])
         failed = False

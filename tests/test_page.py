@@ -89,8 +89,8 @@ def test_a_picture_that_is_chosen_is_found_with_all_that_is_known_of_it(page: Pa
     assert len(found(page)) == 16
     first = page.locator(".tile").first
     expect(first.locator(".path")).to_have_text("red/red_1.png")
-    expect(first.locator(".score")).to_have_text("1.000")
-    expect(first.locator(".about")).to_have_text("red · 21 × 16")
+    expect(first.locator(".score")).to_have_text("1.0000")
+    expect(first.locator(".about")).to_have_text("red · 21\u00a0×\u00a016")
     assert first.locator("img").evaluate("image => image.complete && image.naturalWidth") == 21
     expect(page.locator("#status")).to_have_text("16 matches for red_1.png")
     expect(page.get_by_role("heading", name="red_1.png")).to_be_visible()
@@ -112,6 +112,7 @@ def test_several_pictures_stand_below_each_other(page: Page, tree: Path) -> None
     assert found(page)[0] == "green/green_0.png"
     page.get_by_role("button", name="Remove").first.click()
     expect(page.locator("#welcome")).to_be_visible()
+    expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
 
 
 def test_filters_hold_for_every_query_and_are_offered(page: Page, tree: Path) -> None:
@@ -140,6 +141,8 @@ def test_more_is_shown_by_steps(page: Page, tree: Path) -> None:
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(".tile")).to_have_count(16)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    expect(page.locator(".tile").nth(10)).to_be_focused()
+    expect(page.locator("[data-part=count]")).to_have_text("16 matches")
     assert len(set(found(page))) == 16
 
 
@@ -148,6 +151,7 @@ def test_more_like_a_match(page: Page, tree: Path) -> None:
     page.get_by_role("button", name="More like blue/blue_1.png").click()
     expect(page.locator(".query")).to_have_count(2)
     expect(page.locator(".query h2").first).to_have_text("blue/blue_1.png")
+    expect(page.locator(".query h2").first).to_be_focused()
     expect(page.locator(".query").first.locator(".path").first).to_have_text("blue/blue_1.png")
     image = page.locator(".query").first.locator(".picture img")
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 21

@@ -162,7 +162,7 @@ BAD_QUESTIONS: list[tuple[dict[str, Any], int, str]] = [
     ({"id": 1, "url": "https://example.com"}, 422, "give exactly one of"),
     ({"vector": [1, 2]}, 422, "holds vectors of 1,280 numbers; one of 2 cannot"),
     ({"vector": vector(1280)}, 422, "has no direction"),
-    ({"vector": vector(1280, _0=1e39)}, 422, "has no direction"),
+    ({"vector": vector(1280, _0=1e300)}, 422, "has no direction"),
     ({"vector": vector(1280, _0=1), "crop": [0, 0, 1, 1]}, 422, "a vector cannot be cropped"),
     ({"vector": vector(1280, _0=1), "top_k": 0}, 422, "top_k: Input should be greater than or equal to 1"),
     ({"vector": vector(1280, _0=1), "top_k": 20_000}, 422, "top_k: Input should be less than or equal to 1000"),

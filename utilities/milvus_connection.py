@@ -164,7 +164,8 @@ def _why_not_embedded(path: Path) -> DatabaseError:
     except DataDirLockedError:
         return DatabaseLocked(
             f"The embedded database {path} is open in another process; end that process (a notebook, a load, "
-            "another query), or run a Milvus server with `docker compose up -d`, which many processes can share."
+            "another query, `lookalike serve`), or run a Milvus server with `docker compose up -d`, which many "
+            "processes can share."
         )
     except PermissionError:
         return DatabaseError(

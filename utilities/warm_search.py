@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,12 +89,14 @@ class WarmSearch:
         """
         return self._batches.submit(_Search(info, selection, pixels=pixels))
 
-    def by_vector(self, info: CollectionInfo, vector: NDArray[np.float32], selection: Selection) -> Future[list[Match]]:
+    def by_vector(
+        self, info: CollectionInfo, vector: NDArray[np.floating[Any]], selection: Selection
+    ) -> Future[list[Match]]:
         """Search for a vector; as `by_pixels` otherwise.
 
         Args:
             info: the collection.
-            vector: (dimension,) float32, finite, and where the collection compares by cosine not all 0.
+            vector: (dimension,), finite as float32, and where the collection compares by cosine not all 0.
             selection: which matches.
 
         Raises:
@@ -106,6 +108,8 @@ class WarmSearch:
                 f"The collection {info.name!r} holds vectors of {dimension:,} numbers; one of {len(vector):,} cannot "
                 "be compared with them."
             )
+        with np.errstate(over="ignore"):  # What is too large is infinite then, and refused.
+            vector = vector.astype(np.float32)
         length = np.linalg.norm(vector.astype(np.float64))
         if not np.isfinite(length) or (length == 0 and info.metric == "COSINE"):
             raise InvalidArgument("The vector has no direction: its numbers are all 0, or not all finite.")

@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
 #: Bytes that a form adds to the file in it.
 FORM_BYTES = 64 * 1024
-_MAY_FAIL = problems.problems(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_MAY_FAIL = problems.problems(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def create_app(settings: Settings, *, collection: str | None = None, host: str = "127.0.0.1") -> ASGIApp:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from utilities.errors import InvalidArgument
-from utilities.web.problems import BUSY, TOO_LARGE, problem_response
+from utilities.web.problems import BUSY, problem_response
 
 #: What the page may load: only what this server sends, and pictures that it has in memory.
 PAGE_POLICY = (
@@ -88,7 +88,8 @@ class Guard:
             "Content-Security-Policy": PAGE_POLICY,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "cross-origin" if self.origins else "same-origin",
+            # A page elsewhere that may use the API shows its pictures by `<img crossorigin>`, which asks as CORS does.
+            "Cross-Origin-Resource-Policy": "same-origin",
             "Cache-Control": "no-store",
         }
 
@@ -113,7 +114,10 @@ class Guard:
             return HTTPStatus.SERVICE_UNAVAILABLE, BUSY
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.largest:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (
+                f"The upload has {int(length):,} bytes, and this server takes up to {self.largest:,}; "
+                "LOOKALIKE_UPLOAD_MAX_BYTES allows more."
+            )
         return None
 
 

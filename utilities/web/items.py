@@ -137,7 +137,10 @@ def _save(file: UploadFile, place: Path) -> None:
                 place.unlink()
                 raise
     except FileExistsError:
-        raise refusal(HTTPStatus.CONFLICT, f"There is a file {place.name!r} at this path already.") from None
+        raise refusal(
+            HTTPStatus.CONFLICT,
+            f"There is a file {place.name!r} at this path already; its path alone, in JSON, adds it.",
+        ) from None
     except OSError as error:
         raise refusal(HTTPStatus.FORBIDDEN, f"The file cannot be written into the tree: {error.strerror}.") from error
 

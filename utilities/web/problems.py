@@ -47,8 +47,8 @@ class Problem(BaseModel):
     """What went wrong, as RFC 9457 has it."""
 
     type: str = Field("about:blank", description="Nothing beyond what the status says.")
-    title: str = Field(description="The status in words.", examples=["Not Found"])
-    status: int = Field(examples=[404])
+    title: str = Field(description="The status in words.")
+    status: int
     detail: str = Field(description="What was wrong, where, and what to do.")
 
 
@@ -116,11 +116,11 @@ _IN_PUBLIC: list[tuple[type[LookalikeError], str]] = [
     (CollectionBusy, "Another process is changing the collection; try again when it has ended."),
     (DatabaseError, "Milvus does not answer as it should; the server's log says why."),
 ]
-TOO_LARGE = "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES says how much that is."
 #: What FastAPI and Starlette say where they find something wrong themselves: the status once more.
 _LIBRARIES_WORDS = {"Not Found", "Method Not Allowed", "Content Too Large"}
 _WORDS = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address; /docs lists what there is.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take this method; /docs lists what there is.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TOO_LARGE,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The upload is larger than this server takes; LOOKALIKE_UPLOAD_MAX_BYTES "
+    "allows more.",
 }

@@ -96,10 +96,10 @@ async def _submitted(
     """What becomes the matches, once what is searched with is decoded, if it has to be."""
     if isinstance(asked, Query):
         if asked.vector is not None:
-            return service.search.by_vector(info, np.array(asked.vector, np.float32), asked.selection)
+            return service.search.by_vector(info, np.array(asked.vector), asked.selection)
         if asked.id is not None and asked.part is None:
             item = await run_sync(known_item, service, info, asked.id, [info.vector_field])
-            return service.search.by_vector(info, np.array(item[info.vector_field], np.float32), asked.selection)
+            return service.search.by_vector(info, np.array(item[info.vector_field]), asked.selection)
         if asked.id is not None:
             path = await run_sync(file_of, service, info, asked.id)
             return await _decoded(service, info, asked, (lambda: path, f"The file of the item {asked.id}"))

@@ -15,11 +15,14 @@ const page = {
     byId("status").textContent = text;
   },
   more(match) {
-    add(new Query({ id: match.id }, match.path, page, api.here(match.image)));
+    const query = new Query({ id: match.id }, match.path, page, api.here(match.image));
+    add(query);
+    query.element.querySelector("h2").focus();
   },
   removed(query) {
     queries.delete(query);
     welcome();
+    (byId("queries").querySelector("h2") ?? byId("pick")).focus();
   },
 };
 
@@ -38,7 +41,8 @@ function add(query) {
   byId("queries").prepend(query.element);
   welcome();
   query.search();
-  query.element.scrollIntoView({ block: "nearest" });
+  // On a phone the form above would leave no room for the matches.
+  query.element.scrollIntoView({ block: window.innerWidth < 768 ? "start" : "nearest" });
 }
 
 function addFiles(files) {
@@ -102,9 +106,14 @@ byId("files").onchange = (event) => {
 };
 byId("link").onsubmit = (event) => {
   event.preventDefault();
-  addAddress(byId("url").value.trim());
-  byId("url").value = "";
+  if (addAddress(byId("url").value.trim())) {
+    byId("url").value = "";
+  } else {
+    byId("url").setCustomValidity("Give an address that begins with http:// or https://.");
+    byId("url").reportValidity();
+  }
 };
+byId("url").oninput = () => byId("url").setCustomValidity("");
 byId("collection").onchange = () => {
   for (const query of [...queries]) if (query.picture.id) query.remove();
   chooseCollection();

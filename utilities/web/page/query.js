@@ -58,7 +58,8 @@ export class Query {
       this.#forget();
       image.src = this.address = URL.createObjectURL(await api.preview(this.picture));
     } catch {
-      this.#action("crop").disabled = true; // The search says why.
+      image.hidden = true; // The search says why.
+      this.#action("crop").disabled = true;
     }
   }
 
@@ -76,7 +77,7 @@ export class Query {
       else this.crop.begin();
     }
     if (action === "remove") this.remove();
-    if (action === "further") this.#fetch(this.asked);
+    if (action === "further") this.#further();
     const tile = event.target.closest("li");
     if (!tile) return;
     const index = [...this.list.children].indexOf(tile);
@@ -95,6 +96,13 @@ export class Query {
   /** Search anew, with what is chosen now. */
   search() {
     return this.#fetch(0);
+  }
+
+  /** The next page, whose first match gets the focus that the button had. */
+  async #further() {
+    const known = this.matches.length;
+    await this.#fetch(this.asked);
+    this.list.children[known]?.querySelector(".tile").focus();
   }
 
   async #fetch(offset) {
@@ -135,12 +143,14 @@ export class Query {
   #empty() {
     this.matches = [];
     this.list.replaceChildren();
+    this.#part("count").textContent = "";
   }
 
   #say(count, offset) {
     if (!count && !offset) {
       this.#part("trouble").replaceChildren(notice("secondary", "Nothing matches. Clear the filters, or load images first."));
     }
+    this.#part("count").textContent = this.matches.length === 1 ? "1 match" : `${this.matches.length} matches`;
     const matches = count === 1 ? "1 match" : `${count} ${offset ? "more " : ""}matches`;
     this.page.say(`${matches} for ${this.name}`);
   }

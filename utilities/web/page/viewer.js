@@ -8,12 +8,12 @@ let shown = { matches: [], index: 0, more: () => {} };
 
 /** What is said of a match beside its path. */
 export function about(match) {
-  const size = match.width ? `${match.width} × ${match.height}` : "";
+  const size = match.width ? `${match.width}\u00a0×\u00a0${match.height}` : "";
   return [match.label, size].filter(Boolean).join(" · ");
 }
 
 /** The similarity, or the distance where there is one. */
-export const score = (match) => (match.similarity ?? match.distance).toFixed(3);
+export const score = (match) => (match.similarity ?? match.distance).toFixed(4);
 
 /**
  * Show a match.
