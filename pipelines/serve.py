@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -86,8 +87,9 @@ def run(
         failed = False
         with contextlib.suppress(Stopped):  # uvicorn has answered what was in hand, and passes the signal on.
             if workers > 1:
-                supervisor = Multiprocess(config, sockets=[listener])
-                supervisor.run()
+                with _signals_as_before():
+                    supervisor = Multiprocess(config, sockets=[listener])
+                    supervisor.run()
                 failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
             else:
                 try:
@@ -122,6 +124,18 @@ def _listen(host: str, port: int) -> socket.socket:
         raise LookalikeError(
             f"Port {port} of {host} cannot be listened at: {reason}; say another --port or --host."
         ) from error
+
+
+@contextlib.contextmanager
+def _signals_as_before() -> Iterator[None]:
+    """Put back what happens on signals, which uvicorn's supervisor leaves as it needs them."""
+    usual = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
