@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that requests in hand have to be answered once the server is to stop.
 SECONDS_TO_STOP = 30
-#: What a process ends with that uvicorn could not start (`uvicorn.config.STARTUP_FAILURE`).
-STARTUP_FAILURE = 3
 #: Where the processes of one server read what they are to serve.
 _COLLECTION, _HOST = "LOOKALIKE_SERVED_COLLECTION", "LOOKALIKE_SERVED_HOST"
 _MULTIPROCESS_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -57,6 +55,7 @@ def run(
     settings = settings or Settings.load()
     try:
         import uvicorn
+        from uvicorn.config import STARTUP_FAILURE
         from uvicorn.supervisors import Multiprocess
 
         from utilities.web.guard import is_loopback, parse_origins

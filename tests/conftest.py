@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from pymilvus import MilvusClient
 
 from tests.milvus_server import Server, running_server
+from tests.serving import run_lookalike
 from utilities.embedder import load_embedder
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import connect
@@ -143,18 +145,7 @@ def lookalike(settings: Settings, networks: Path) -> Callable[..., subprocess.Co
     """The command in a process of its own, with the untrained MobileNetV2 at hand."""
     settings.home.mkdir()
     settings.networks.symlink_to(networks)
-
-    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("lookalike")), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env={**os.environ, "LOOKALIKE_HOME": str(settings.home), **environment},
-        )
-
-    return run
+    return partial(run_lookalike, settings.home)
 
 
 @pytest.fixture(scope="module")

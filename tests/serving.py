@@ -89,7 +89,7 @@ def _wait_until_healthy(site: Site) -> None:
 
 
 def run_lookalike(home: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Another command over the same home."""
+    """The command in a process of its own, over a home."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("lookalike")), *map(str, arguments)],
         capture_output=True,

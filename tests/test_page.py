@@ -308,8 +308,10 @@ def test_another_collection_answers_the_same_pictures(browser: Browser, networks
         choose(page, tree / "blue/blue_0.png")
         page.get_by_role("button", name="More like blue/blue_1.png").click()
         expect(page.locator(".query")).to_have_count(2)
+        page.get_by_label("Collection").focus()
         page.get_by_label("Collection").select_option("reds")
         expect(page.locator(".query")).to_have_count(1)  # An item of the other one is none here.
         expect(page.locator(".tile")).to_have_count(3)
         assert sorted(found(page)) == ["red_0.png", "red_1.png", "red_2.png"]
+        expect(page.get_by_label("Collection")).to_be_focused()
         page.close()

@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,17 +48,14 @@ class _Search:
     vector: NDArray[np.float32] | None = None
 
 
-@dataclass
 class WarmSearch:
     """Searches in any collection of one Milvus; safe to use from many threads."""
 
-    client: MilvusClient
-    settings: Settings
-    _embedders: dict[Fingerprint, Embedder] = field(default_factory=dict)
-    _loading: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
+    def __init__(self, client: MilvusClient, settings: Settings) -> None:
         """Start the threads that search."""
+        self.client, self.settings = client, settings
+        self._embedders: dict[Fingerprint, Embedder] = {}
+        self._loading = threading.Lock()
         self._batches: Batches[_Search, list[Match]] = Batches(self._answer, TOGETHER, BATCHES)
 
     def embedder(self, info: CollectionInfo) -> Embedder:

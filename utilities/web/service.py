@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -33,17 +32,18 @@ MOST_FETCHED = 16
 MOST_FACETS = 2_000
 
 
-@dataclass
 class Service:
     """One for each process that serves."""
 
-    settings: Settings
-    client: MilvusClient
-    #: The only collection that is served; None for all.
-    only: str | None
+    def __init__(self, settings: Settings, client: MilvusClient, only: str | None) -> None:
+        """Start the warm search, and set up what requests share.
 
-    def __post_init__(self) -> None:
-        """Start the warm search, and set up what it shares."""
+        Args:
+            settings: limits and places.
+            client: from `connect`.
+            only: the collection that is served; None for all.
+        """
+        self.settings, self.client, self.only = settings, client, only
         self.search = WarmSearch(self.client, self.settings)
         #: Threads that decode, which bounds memory, too: an image may have hundreds of megabytes.
         self.decoding = anyio.CapacityLimiter(2 * processors())

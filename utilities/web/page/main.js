@@ -22,6 +22,8 @@ const page = {
   removed(query) {
     queries.delete(query);
     welcome();
+  },
+  focus() {
     (byId("queries").querySelector("h2") ?? byId("pick")).focus();
   },
 };

@@ -19,7 +19,7 @@ export class Query {
   /**
    * @param {{file: File} | {url: string} | {id: string}} picture
    * @param {string} name what to call it
-   * @param {object} page what the page offers: options(), say(text), more(match), removed(query)
+   * @param {object} page what the page offers: options(), say(text), more(match), removed(query), focus()
    * @param {string} [source] an address of the picture, where it has one on this server
    */
   constructor(picture, name, page, source) {
@@ -76,7 +76,10 @@ export class Query {
       if (cropping) this.crop.end();
       else this.crop.begin();
     }
-    if (action === "remove") this.remove();
+    if (action === "remove") {
+      this.remove();
+      this.page.focus(); // The button that had it is gone.
+    }
     if (action === "further") this.#further();
     const tile = event.target.closest("li");
     if (!tile) return;
