@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.server
 import io
+import itertools
 import json
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from utilities.errors import LookalikeError
 from utilities.milvus_utilities import connect, count_items
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 from utilities.web.models import LARGEST_ID
+from utilities.web.searches import MOST_IN_HAND
 
 
 @pytest.fixture(scope="module")
@@ -245,28 +247,6 @@ def test_pictures_that_come_together_are_answered_right(site: Site, tree: Path) 
     assert [paths(each)[0] for each in found] == [file.relative_to(tree).as_posix() for file in files]
 
 
-def test_a_flood_is_turned_away_politely_and_the_server_goes_on(lite_site: Site, tree: Path) -> None:
-    picture = (tree / "red/red_0.png").read_bytes()
-    limits = httpx.Limits(max_connections=400)
-    with httpx.Client(base_url=lite_site.url, timeout=120, limits=limits, trust_env=False) as client:
-        start = threading.Barrier(400)
-
-        def ask(_: int) -> httpx.Response:
-            start.wait()
-            return client.post("/collections/colours/search", files={"file": picture}, data={"top_k": 1})
-
-        with ThreadPoolExecutor(400) as pool:
-            answers = list(pool.map(ask, range(400)))
-    statuses = {status: [each for each in answers if each.status_code == status] for status in (200, 503)}
-    assert len(statuses[200]) + len(statuses[503]) == 400
-    assert len(statuses[200]) >= 128
-    assert statuses[503]
-    for answer in statuses[503]:
-        assert int(answer.headers["retry-after"]) >= 1
-        assert "try again in a moment" in refused(answer, 503)
-    assert paths(lite_site.search(picture, top_k=1)) == ["red/red_0.png"]
-
-
 class SlowPictures(http.server.BaseHTTPRequestHandler):
     """Sends a picture, but not before it may."""
 
@@ -292,6 +272,32 @@ def slow_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/red.png"
         SlowPictures.may_answer.set()
         server.shutdown()
+
+
+def test_a_flood_is_turned_away_politely_and_the_server_goes_on(
+    networks: Path, tree: Path, tmp_path: Path, slow_url: str
+) -> None:
+    flood = MOST_IN_HAND + 22
+    limits = httpx.Limits(max_connections=flood)
+    with (
+        serving(loaded_home(tmp_path, networks, tree), "--allow-private-urls") as site,
+        httpx.Client(base_url=site.url, timeout=60, limits=limits, trust_env=False) as client,
+        ThreadPoolExecutor(flood) as pool,
+    ):
+
+        def ask(number: int) -> httpx.Response:
+            return client.post("/collections/colours/search", json={"url": f"{slow_url}?{number}", "top_k": 1})
+
+        asked = [pool.submit(ask, number) for number in range(flood)]
+        turned_away = [each.result() for each in itertools.islice(as_completed(asked), 22)]
+        for answer in [*turned_away, site.search(tree / "red/red_0.png", top_k=1)]:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "try again in a moment" in refused(answer, 503)
+        assert site.client.get("/health").status_code == 200
+        SlowPictures.may_answer.set()
+        answered = [each.result() for each in asked if each.result() not in turned_away]
+        assert [paths(each) for each in answered] == [["red/red_0.png"]] * MOST_IN_HAND
+        assert paths(site.search(tree / "blue/blue_0.png", top_k=1)) == ["blue/blue_0.png"]
 
 
 def test_slow_addresses_keep_nobody_else_waiting_and_a_stop_answers_them(
