@@ -13,8 +13,8 @@ from PIL import Image
 from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import load_embedder
-from utilities.image_to_vec import embed_files
 from utilities.index_comparison import jittered
+from utilities.item_streams import embed_files
 from utilities.reduction import PrincipalComponents
 from utilities.settings import Settings
 

@@ -24,7 +24,7 @@ from utilities.backbones import import_keras
 from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
-from utilities.image_to_vec import sample_pixels
+from utilities.item_streams import sample_pixels
 from utilities.milvus_utilities import connect, drop_collection
 from utilities.quantization import SAMPLE, quantize
 from utilities.settings import Settings

@@ -12,7 +12,7 @@ from benchmarks.data import photographs, trained_weights
 from benchmarks.report import table, verdict
 from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
-from utilities.image_to_vec import sample_pixels
+from utilities.item_streams import sample_pixels
 from utilities.openvino_runtime import has_native_bf16
 from utilities.quantization import SAMPLE, quantize
 from utilities.retrieval_metrics import exact_neighbours, overlap_at_k

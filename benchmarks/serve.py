@@ -21,7 +21,7 @@ from tests.serving import run_lookalike, serving
 from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import embed_in_batches, load_embedder
-from utilities.image_to_vec import sample_pixels
+from utilities.item_streams import sample_pixels
 from utilities.settings import Settings
 
 BACKBONE, ITEMS, CLIENTS, ROUNDS, REQUESTS = "resnet50", 4_000, 32, 5, 800

@@ -106,9 +106,17 @@ def common(
 def load(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="The tree of images.")],
+    what: Annotated[
+        Optional[str],
+        typer.Option(help="images, or faces: each face in them. [default: what the collection holds, else images]"),
+    ] = None,
     collection: Annotated[Optional[str], typer.Option(help="Its name. [default: made from the directory's]")] = None,
     backbone: Annotated[
-        Optional[str], typer.Option(help=f"{BACKBONE} [default: the collection's own, else resnet50]")
+        Optional[str],
+        typer.Option(
+            help=f"{BACKBONE} Of faces: dlib, facenet, facenet512, arcface, ghostfacenet, openface or vggface. "
+            "[default: the collection's own, else resnet50, or dlib for faces]"
+        ),
     ] = None,
     weights: Annotated[
         Optional[str], typer.Option(help=f"{WEIGHTS} [default: the collection's own, else imagenet]")
@@ -152,13 +160,14 @@ def load(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image could not be read.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put every image of a directory tree into a collection. Images that are there and unchanged are passed over."""
+    """Put every image of a tree, or every face, into a collection. Images that did not change are passed over."""
     from pipelines import load as pipeline
 
     show = print_summary_as_json if as_json else print_summary
     try:
         summary = pipeline.run(
             directory.expanduser(),
+            what=what,
             collection=collection,
             backbone=backbone,
             weights=weights and _expanded(weights),
@@ -192,14 +201,22 @@ def query(
     ] = None,
     top_k: Annotated[int, typer.Option(help="How many neighbours, up to 16384.")] = 20,
     filter: Annotated[str, typer.Option(help="Only these: a Milvus expression such as 'label == \"cup\"'.")] = "",
+    face: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="N|all",
+            help="In a collection of faces: which face of the picture, from the largest, or all, each by itself. "
+            "[default: 1]",
+        ),
+    ] = None,
     plot: Annotated[
         Optional[Path],
-        typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several pictures, numbered."),
+        typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several results, numbered."),
     ] = None,
     allow_private_urls: AllowPrivateUrls = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that look most like a picture."""
+    """Find the images that look most like a picture, or show the person whose face is in it."""
     from pipelines import query as pipeline
 
     settings: Settings = context.obj
@@ -211,6 +228,8 @@ def query(
         collection=collection,
         top_k=top_k,
         filter=filter,
+        face=None if face in (None, "all") else _face_number(face),
+        all_faces=face == "all",
         plot=plot,
         settings=settings,
     )
@@ -344,6 +363,13 @@ def demo(
     if note:
         print(f"NOTE: {note}")
     print_result(result)
+
+
+def _face_number(text: str | None) -> int:
+    try:
+        return max(0, int(text or ""))
+    except ValueError:
+        raise InvalidArgument(f"--face {text!r} is neither a number, from 1, the largest, nor all.") from None
 
 
 def _expanded(path: str) -> str:

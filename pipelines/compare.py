@@ -16,7 +16,6 @@ from utilities.directory_trees import find_images
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.evaluation import TOP_K, choose_queries, exact_score, highest_precision
-from utilities.image_to_vec import embed_sample
 from utilities.index_comparison import (
     LIBRARIES,
     QUERIES,
@@ -26,6 +25,7 @@ from utilities.index_comparison import (
     measure_libraries,
     measure_milvus,
 )
+from utilities.item_streams import embed_sample
 from utilities.items import label_of
 from utilities.labels import Labels
 from utilities.milvus_index import INDEXES, is_embedded
@@ -62,7 +62,11 @@ class BackboneQuality:
     @property
     def name(self) -> str:
         """What tells it from the same backbone with other weights."""
-        return self.backbone if self.weights == "imagenet" else f"{self.backbone}={Path(self.weights).name}"
+        return (
+            self.backbone
+            if self.weights == backbone_named(self.backbone).weights
+            else f"{self.backbone}={Path(self.weights).name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,9 @@ def backbones(
 
 def _parsed(name: str) -> tuple[str, str]:
     backbone, _, weights = name.partition("=")
-    weights = str(Path(weights or "imagenet").expanduser())
+    weights = str(Path(weights or backbone_named(backbone).weights).expanduser())
     backbone_named(backbone)
-    check_weights(weights)
+    check_weights(backbone, weights)
     return backbone.lower(), weights
 
 

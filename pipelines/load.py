@@ -25,7 +25,7 @@ from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, 
 from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, InvalidArgument, Stopped
 from utilities.failures import Failure, FailureList
 from utilities.id_map import IdMap
-from utilities.image_to_vec import Chunk, embed_files
+from utilities.item_streams import Chunk, embed_files
 from utilities.items import printable
 from utilities.locks import only_writer
 from utilities.milvus_utilities import (
@@ -46,6 +46,7 @@ from utilities.patience import patiently
 from utilities.settings import Settings
 from utilities.stopping import PutOff
 from utilities.streams import in_order
+from utilities.without_faces import WithoutFaces
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -57,16 +58,22 @@ Result = TypeVar("Result")
 INSERTED_TOGETHER = 64
 #: Times that a load looks whether Milvus still holds what it has acknowledged, and embeds again what it does not.
 PASSES = 3
+#: What can be loaded.
+WHAT = ("images", "faces")
 
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What became of every image: found = inserted + unchanged + failed + left."""
+    """What became of every image: found = inserted + unchanged + without_faces + failed + left."""
 
     collection: str
+    #: `"images"` or `"faces"`: what was looked for in the images, and what the collection's items are.
+    what: str
     found: int
     inserted: int
     unchanged: int
+    #: Images that show no face, where faces were looked for; 0 otherwise. They are listed in `faceless`.
+    without_faces: int
     failed: int
     #: Not looked at, because the load was stopped; 0 otherwise.
     left: int
@@ -79,6 +86,8 @@ class LoadSummary:
     id_map: Path
     #: The CSV that lists what failed and why; None if nothing did.
     failures: Path | None
+    #: The CSV that lists the images without a face; None if there is none.
+    faceless: Path | None
 
 
 class LoadStopped(Stopped):
@@ -93,6 +102,7 @@ class LoadStopped(Stopped):
 def run(
     directory: Path,
     *,
+    what: str | None = None,
     collection: str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
@@ -110,16 +120,20 @@ def run(
     settings: Settings | None = None,
     progress: bool = True,
 ) -> LoadSummary:
-    """Embed every image of a tree that is not in the collection yet, and insert it.
+    """Embed every image of a tree, or every face in them, that is not in the collection yet, and insert it.
 
     However an earlier load ended, this one goes on from there: the id map is mended after Milvus, and what Milvus does
     not hold is embedded. A server that goes away meanwhile is waited for.
 
     Args:
         directory: the tree; it becomes the collection's root.
+        what: `"images"`, or `"faces"` for the faces in them; by default what the collection holds, else what the
+            backbone sees.
         collection: its name; by default made from the directory's.
-        backbone: a key of `utilities.backbones.BACKBONES`; by default the collection's own, else ResNet50.
-        weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else `"imagenet"`.
+        backbone: a key of `utilities.backbones.BACKBONES`; by default the collection's own, else ResNet50, or
+            dlib's network for faces.
+        weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else what the
+            backbone is trained to.
         extension: take only files with this one, in any case.
         metric: `"COSINE"`, `"L2"` or `"IP"`; by default the collection's own, else `"COSINE"`.
         runtime: one of `utilities.embedder.RUNTIMES`.
@@ -140,7 +154,7 @@ def run(
     Raises:
         InvalidArgument: a call that cannot work, such as a directory that does not exist.
         NoImagesFound: no image in the tree.
-        MissingPackage: int8 needs one that is not installed.
+        MissingPackage: int8, or faces, need one that is not installed.
         EmbedderMismatch: the collection holds vectors of another embedder.
         CollectionBusy: another process is loading into it.
         IdMapError: the id map was changed by another hand.
@@ -153,6 +167,8 @@ def run(
     check_index(index or "auto")
     check_metric(metric or "COSINE")
     check_runtime(runtime, precision)
+    if what not in (None, *WHAT):
+        raise InvalidArgument(f"--what {what!r} is not known; choose one of {', '.join(WHAT)}.")
     if whiten and not pca:
         raise InvalidArgument("--whiten says something of --pca; give that, too.")
     unlisted: list[OSError] = []
@@ -162,7 +178,7 @@ def run(
         if moved:
             _move(client, describe_collection(client, name), directory)
         existing = find_collection(client, name)
-        wanted = Wanted(backbone, weights, runtime, precision, pca, whiten)
+        wanted = Wanted(what, backbone, weights, runtime, precision, pca, whiten)
         if existing:
             metric = (metric or existing.metric).upper()
             existing.refuse_unless_same(replace(existing, root=directory.resolve(), metric=metric))
@@ -182,6 +198,8 @@ def run(
             index=index,
         )
         info = patiently(create, settings.server_patience_seconds)
+        if not existing:  # What was found out about images went with the collection that is gone.
+            WithoutFaces(settings.without_faces_path(name)).delete()
         failures = FailureList(settings.failures_path(name))
         failures.append(_unlisted(directory, error) for error in unlisted)
         load = _Load(directory, paths, client, info, embedder, settings, failures, progress)
@@ -206,24 +224,33 @@ class _Load:
         self.embedder, self.settings, self.failures, self.progress = embedder, settings, failures, progress
         self.id_map = IdMap(settings.id_map_path(info.name))
         self.unlisted = failures.count
+        self.without_faces = WithoutFaces(settings.without_faces_path(info.name))
         self.stop = PutOff()
         #: Set when Milvus is no longer waited for.
         self.hurry = self.stop.requested
         #: Paths that this load is to embed, and how many of them are inserted or failed.
         self.wanted: set[str] = set()
         self.done = 0
+        #: Ids that Milvus holds for each path, and those of faces that their images, which have changed, show no more.
+        self.known: dict[str, set[int]] = {}
+        self.stale: list[int] = []
 
     def run(self, *, prune: bool, verify: bool) -> LoadSummary:
         stored = self._stored_items()
         vanished = vanished_items(self.directory, self.paths, stored)
         if prune:
-            self.id_map.remove(vanished)
-            delete_items(self.client, self.info.name, vanished, self._patiently)
-        missing = new_or_changed(self.directory, self.paths, stored)
+            self._remove(vanished)
+        faceless = self.without_faces.keep(self.paths)
+        looked_at = pd.concat([stored, faceless.assign(faces=1)]) if len(faceless) else stored
+        missing = new_or_changed(self.directory, self.paths, looked_at)
         if verify:
             unchanged = sorted(set(self.paths).difference(missing))
-            missing = sorted([*missing, *other_contents(self.directory, unchanged, stored, progress=self.progress)])
+            missing = sorted([*missing, *other_contents(self.directory, unchanged, looked_at, progress=self.progress)])
         self.wanted = set(missing)
+        self.without_faces.keep(set(self.paths) - self.wanted)
+        for path, id_ in zip(stored["path"], stored["id"], strict=True):
+            if path in self.wanted:
+                self.known.setdefault(path, set()).add(id_)
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
@@ -242,11 +269,15 @@ class _Load:
                 logger.warning("%s", error)
                 items = len(self.id_map.read())
         left = len(self.wanted) - self.done
+        now_faceless = self.without_faces.read()["path"]
+        newly = len(self.wanted.intersection(now_faceless))
         summary = LoadSummary(
             collection=self.info.name,
+            what=self.info.what,
             found=len(self.paths) + self.unlisted,
-            inserted=self.done - (self.failures.count - self.unlisted),
-            unchanged=len(self.paths) - len(self.wanted),
+            inserted=self.done - (self.failures.count - self.unlisted) - newly,
+            unchanged=len(self.paths) - len(self.wanted) - (len(now_faceless) - newly),
+            without_faces=len(now_faceless),
             failed=self.failures.count,
             left=left,
             vanished=len(vanished),
@@ -254,6 +285,7 @@ class _Load:
             items=items,
             id_map=self.id_map.path,
             failures=self.failures.path if self.failures.count else None,
+            faceless=self.without_faces.path if len(now_faceless) else None,
         )
         if self.stop.signal:
             raise LoadStopped(summary, self.stop.signal)
@@ -261,7 +293,8 @@ class _Load:
 
     def _stored_items(self) -> pd.DataFrame:
         """What Milvus holds, which is right where the id map says otherwise; that is mended."""
-        stored = self._patiently(lambda: read_items(self.client, self.info.name))
+        attributes = ["faces"] if self.info.of_faces else []
+        stored = self._patiently(lambda: read_items(self.client, self.info.name, attributes))
         differences = self.id_map.compare(stored)
         if differences:
             logger.info("The id map and Milvus disagreed (%s); the id map is written anew.", differences)
@@ -269,9 +302,16 @@ class _Load:
             self.id_map.write(stored)
         return stored
 
+    def _remove(self, ids: Sequence[int]) -> None:
+        # The id map first: it never names an item that Milvus does not hold.
+        self.id_map.remove(ids)
+        delete_items(self.client, self.info.name, ids, self._patiently)
+
     def _embed_and_settle(self, missing: Sequence[str]) -> int:
         """Embed files, and again those whose items Milvus has lost; returns how many items it holds."""
         self._embed(missing)
+        if self.stale:
+            self._remove(self.stale)
         for _ in range(PASSES):
             self.id_map.compact()
             acknowledged = self.id_map.read()
@@ -302,10 +342,13 @@ class _Load:
             # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
             insert_items(self.client, self.info, chunk.items, chunk.embeddings, self._patiently)
             self.id_map.append(chunk.items)
+            self.without_faces.append(chunk.without_faces)
             self.failures.append(chunk.failures)
-            files = len(chunk.items) + len(chunk.failures)
-            self.done += files
-            return files
+            now = {item.id for item in chunk.items}
+            for path in {item.path for item in (*chunk.items, *chunk.without_faces)}:
+                self.stale += self.known.pop(path, set()) - now
+            self.done += chunk.files
+            return chunk.files
 
         with (
             tqdm(total=len(missing), unit="image", desc=self.info.name, disable=not (self.progress and missing)) as bar,
@@ -341,7 +384,7 @@ def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
     waiting: list[Chunk] = []
     for chunk in chunks:
         waiting.append(chunk)
-        if sum(len(each.items) + len(each.failures) for each in waiting) >= rows:
+        if sum(each.files for each in waiting) >= rows:
             yield _join(waiting)
             waiting = []
     if waiting:
@@ -353,6 +396,7 @@ def _join(chunks: Sequence[Chunk]) -> Chunk:
         [item for chunk in chunks for item in chunk.items],
         np.concatenate([chunk.embeddings for chunk in chunks]),
         [failure for chunk in chunks for failure in chunk.failures],
+        [item for chunk in chunks for item in chunk.without_faces],
     )
 
 

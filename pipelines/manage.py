@@ -98,7 +98,7 @@ def export(collection: str, output: Path | None = None, settings: Settings | Non
 
 
 def drop(collection: str, settings: Settings | None = None) -> None:
-    """Remove a collection with its id map and its list of failures. The images themselves are not touched."""
+    """Remove a collection with its id map and its lists of failures and of images without a face; no image itself."""
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     describe_collection(client, collection)
@@ -106,6 +106,7 @@ def drop(collection: str, settings: Settings | None = None) -> None:
         IdMap(settings.id_map_path(collection)).delete()
         drop_collection(client, collection)
         settings.failures_path(collection).unlink(missing_ok=True)
+        settings.without_faces_path(collection).unlink(missing_ok=True)
 
 
 def delete(collection: str, paths: Sequence[str] = (), filter: str = "", settings: Settings | None = None) -> int:

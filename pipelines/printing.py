@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 def print_summary(summary: LoadSummary) -> None:
     left = f", {summary.left:,} left" if summary.left else ""
+    of_faces = summary.what == "faces"
+    thing, without_faces = ("face", f"{summary.without_faces:,} without a face, ") if of_faces else ("item", "")
     print(
-        f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, "
-        f"{summary.failed:,} failed{left}; {summary.collection} holds {counted(summary.items, 'item')}"
+        f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, {without_faces}"
+        f"{summary.failed:,} failed{left}; {summary.collection} holds {counted(summary.items, thing)}"
     )
     if summary.vanished:
         fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
@@ -33,6 +35,8 @@ def print_summary(summary: LoadSummary) -> None:
     print(f"ids and paths: {summary.id_map}")
     if summary.failures:
         print(f"what failed and why: {summary.failures}")
+    if summary.faceless:
+        print(f"images without a face: {summary.faceless}")
 
 
 def print_summary_as_json(summary: LoadSummary) -> None:
@@ -53,13 +57,19 @@ def _differences(state: CollectionState) -> str:
 
 
 def print_result(result: QueryResult) -> None:
-    print(f"\nquery: {printable(result.query)}")
+    face = f", face {result.face} of {result.faces}" if result.face else ""
+    print(f"\nquery: {printable(result.query)}{face}")
     if not result.matches:
         print("no match")
         return
     by_distance = result.matches[0].distance is not None
-    rows = [[str(match.rank), f"{match.score:.4f}", _shown(match)] for match in result.matches]
-    print_table(["rank", "distance" if by_distance else "similarity", "path"], rows, right={0, 1})
+    of_faces = result.face is not None
+    rows = [
+        [str(match.rank), f"{match.score:.4f}", *([match.part] if of_faces else []), _shown(match)]
+        for match in result.matches
+    ]
+    header = ["rank", "distance" if by_distance else "similarity", *(["face"] if of_faces else []), "path"]
+    print_table(header, rows, right={0, 1})
     if result.plot:
         print(f"plot: {result.plot}")
 
@@ -248,8 +258,11 @@ def print_table(header: list[str], rows: list[list[str]], right: set[int]) -> No
 
 
 def result_as_json(result: QueryResult) -> dict[str, Any]:
-    matches = [{key: value for key, value in asdict(match).items() if value is not None} for match in result.matches]
-    return {"query": as_utf8(result.query), "matches": matches}
+    matches = [
+        {key: value for key, value in asdict(match).items() if value not in (None, "")} for match in result.matches
+    ]
+    faces = {"face": result.face, "faces": result.faces} if result.face else {}
+    return {"query": as_utf8(result.query), **faces, "matches": matches}
 
 
 def state_as_json(state: CollectionState) -> dict[str, Any]:
@@ -267,6 +280,7 @@ def info_as_json(info: CollectionInfo) -> dict[str, Any]:
     return {
         "collection": info.name,
         "root": info.root,
+        "what": info.what,
         "metric": info.metric,
         "backbone": fingerprint.backbone,
         "dimension": fingerprint.dimension,

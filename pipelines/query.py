@@ -8,9 +8,9 @@ from pathlib import Path
 
 from utilities.errors import CollectionNotFound, InvalidArgument
 from utilities.image_files import ImageSource, open_image
-from utilities.milvus_utilities import connect, list_collections
+from utilities.milvus_utilities import connect, describe_collection, list_collections
 from utilities.settings import Settings
-from utilities.similar_images import Match, plot_matches, similar_images_each
+from utilities.similar_images import Match, plot_answer, search
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class QueryResult:
 
     query: str
     matches: list[Match]
+    #: In a collection of faces: how many the query shows, and the number of the one that was searched with.
+    faces: int | None
+    face: int | None
     #: The picture of them, if one was asked for.
     plot: Path | None
 
@@ -29,18 +32,22 @@ def run(
     collection: str | None = None,
     top_k: int = 20,
     filter: str = "",
+    face: int | None = None,
+    all_faces: bool = False,
     plot: Path | None = None,
     note: str = "",
     settings: Settings | None = None,
 ) -> list[QueryResult]:
-    """Search a collection for each of several pictures.
+    """Search a collection for each of several pictures, or for faces in them.
 
     Args:
         queries: paths or URLs.
         collection: its name; may be left out where there is only one.
         top_k: matches for each, 1 to 16,384.
         filter: a Milvus expression that the matches satisfy.
-        plot: where to draw the matches; with several queries the file's name is numbered from 1.
+        face: in a collection of faces, which face of each picture to search for; by default 1, the largest.
+        all_faces: search for all faces of each picture, each by itself.
+        plot: where to draw the matches; with several results the file's name is numbered from 1.
         note: a line to draw below the query.
         settings: limits and places; from the environment by default.
 
@@ -56,14 +63,27 @@ def run(
     name = collection or _only_collection(list_collections(client))
     # What is drawn is opened once, whole; otherwise a large JPEG need not be decoded in full.
     images: list[ImageSource] = [open_image(each, settings) for each in queries] if plot else list(queries)
-    found = similar_images_each(images, name, top_k, filter=filter, client=client, settings=settings)
+    if (face or all_faces) and not describe_collection(client, name).of_faces:
+        raise InvalidArgument(f"--face is for collections of faces; {name!r} holds images.")
+    answers = search(
+        images,
+        name,
+        top_k,
+        filter=filter,
+        face=None if all_faces else face or 1,
+        names=queries,
+        client=client,
+        settings=settings,
+    )
     results = []
-    for number, (query, image, matches) in enumerate(zip(queries, images, found, strict=True), start=1):
-        file = plot.with_stem(f"{plot.stem}-{number}") if plot is not None and len(queries) > 1 else plot
+    for number, answer in enumerate(answers, start=1):
+        query = queries[answer.query]
+        file = plot.with_stem(f"{plot.stem}-{number}") if plot is not None and len(answers) > 1 else plot
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            plot_matches(image, matches, name=query, note=note, settings=settings).savefig(file)
-        results.append(QueryResult(query, matches, file))
+            plot_answer(images[answer.query], answer, name=query, note=note, settings=settings).savefig(file)
+        faces = len(answer.faces) or None
+        results.append(QueryResult(query, answer.matches, faces, answer.face, file))
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def rows(id_map: IdMap) -> list[tuple[object, ...]]:
 
 
 def as_row(item: Item) -> tuple[object, ...]:
-    return dataclasses.astuple(item)
+    return tuple(item.row().values())
 
 
 def test_no_file_is_an_empty_map(id_map: IdMap) -> None:
@@ -137,7 +136,7 @@ def test_a_missing_quote_is_no_torn_row(id_map: IdMap, act: str) -> None:
 
 
 def id_map_rows(*paths: str) -> pd.DataFrame:
-    return pd.DataFrame([dataclasses.asdict(item(path)) for path in paths], columns=list(ITEM_FIELDS))
+    return pd.DataFrame([item(path).row() for path in paths], columns=list(ITEM_FIELDS))
 
 
 @pytest.mark.parametrize("path", ["line\nbreak.jpg", '"quoted".jpg', 'a"\n"b.jpg'])
@@ -191,7 +190,7 @@ class LoadsThatDie(RuleBasedStateMachine):
 
     @rule()
     def begin_a_load(self) -> None:
-        stored = pd.DataFrame([dataclasses.asdict(each) for each in self.milvus.values()], columns=list(ITEM_FIELDS))
+        stored = pd.DataFrame([each.row() for each in self.milvus.values()], columns=list(ITEM_FIELDS))
         self.id_map.compare(stored)
         self.id_map.write(stored)
         assert self.id_map.compare(stored) == Differences(0, 0, 0, in_form=True)

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from utilities.crops import Crop
 from utilities.directory_trees import find_images
 from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
-from utilities.image_files import Crop, describe_file, open_image, read_pixels
+from utilities.image_files import describe_file, open_image, read_pixels
 from utilities.items import item_id
 from utilities.settings import Settings
 

@@ -18,7 +18,8 @@ from tests.conftest import COLOURS, MeanColour
 from utilities.directory_trees import find_images
 from utilities.errors import InvalidArgument, UnreadableImage
 from utilities.image_files import read_pixels
-from utilities.image_to_vec import DECODED_AHEAD, embed_files, embed_images, image_to_vec, sample_pixels
+from utilities.image_to_vec import embed_images, image_to_vec
+from utilities.item_streams import READ_AHEAD, embed_files, sample_pixels
 from utilities.settings import Settings
 
 
@@ -65,7 +66,7 @@ def test_a_tree_of_nothing_but_damage(tmp_path: Path, embedder: MeanColour) -> N
         image_to_vec(tmp_path / "b", embedder=embedder)
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 4 * DECODED_AHEAD + 5])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 4 * READ_AHEAD + 5])
 def test_every_path_is_in_exactly_one_chunk_in_order(tmp_path: Path, embedder: MeanColour, count: int) -> None:
     paths = [f"{number:04}.png" for number in range(count)]
     for number, path in enumerate(paths):

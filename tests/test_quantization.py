@@ -20,7 +20,7 @@ from utilities.embedder import embed_in_batches, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
 from utilities.image_files import read_pixels
-from utilities.image_to_vec import sample_pixels
+from utilities.item_streams import sample_pixels
 from utilities.milvus_utilities import connect, describe_collection
 from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.quantization import SMALLEST_SAMPLE, QuantizationQuality, quantize

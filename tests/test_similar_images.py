@@ -20,7 +20,7 @@ from utilities.image_files import ImageSource
 from utilities.items import item_id
 from utilities.milvus_utilities import create_collection, describe_collection, insert_embeddings
 from utilities.settings import Settings
-from utilities.similar_images import plot_similar_images, similar_images, similar_images_each
+from utilities.similar_images import plot_similar_images, search, similar_images
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_every_kind_of_query_gives_the_same_answer(colours: Path, embedder: Mean
     path = colours / "red/red_1.png"
     image = Image.open(path)
     queries: list[ImageSource] = [path, str(path), path.read_bytes(), image, np.asarray(image)]
-    answers = similar_images_each(queries, "colours", 5, embedder=embedder, settings=settings)
+    answers = search(queries, "colours", 5, embedder=embedder, settings=settings)
     assert len(answers) == 5
-    assert all(answer == answers[0] for answer in answers)
-    assert {match.label for match in answers[0][:3]} == {"red"}
+    assert all(answer.matches == answers[0].matches for answer in answers)
+    assert {match.label for match in answers[0].matches[:3]} == {"red"}
 
 
 def test_filter(colours: Path, embedder: MeanColour, settings: Settings) -> None:

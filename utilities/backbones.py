@@ -1,7 +1,8 @@
 """The table of networks, and each of them as one Keras model: uint8 pixels in, unit vectors out.
 
-Headless classification networks of `keras.applications` with global average pooling. Preprocessing is part of the
-network, so that no caller can preprocess differently and every runtime gets one byte a channel.
+Headless classification networks of `keras.applications` with global average pooling, and networks that tell faces
+apart. Preprocessing is part of the network, so that no caller can preprocess differently and every runtime gets one
+byte a channel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
+from utilities.face_networks import deepface_network, dlib_network
 from utilities.quiet import silent_standard_error
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 class Backbone:
     """One row of the table."""
 
-    #: Name of the function in `keras.applications`.
+    #: Name of the function in `keras.applications`, or of a face network.
     constructor: str
     #: Length of a vector.
     dimension: int
@@ -40,11 +42,20 @@ class Backbone:
     scaling: str
     #: Height and width of the input in pixels.
     input_size: int = 224
+    #: What it is trained to: `imagenet`, or `faces` if it tells people apart.
+    weights: str = "imagenet"
 
     @property
     def preprocessing(self) -> str:
         """One line that changes whenever the same file would give other numbers to the network."""
-        return f"squashed to {self.input_size}x{self.input_size} bilinearly, {self.scaling}"
+        size = f"{self.input_size}x{self.input_size}"
+        if self.weights == "faces":
+            return f"faces found and aligned by dlib, cut to {size}, {self.scaling}"
+        return f"squashed to {size} bilinearly, {self.scaling}"
+
+
+def _faces(constructor: str, dimension: int, scaling: str, input_size: int) -> Backbone:
+    return Backbone(constructor, dimension, scaling, input_size, "faces")
 
 
 #: Names are those of `keras.applications` in lower case. Input sizes are the ones that the weights were trained at.
@@ -63,9 +74,19 @@ BACKBONES = {
     "densenet121": Backbone("DenseNet121", 1024, "torch"),
     "convnexttiny": Backbone("ConvNeXtTiny", 768, "inside"),
     "xception": Backbone("Xception", 2048, "tf", input_size=299),
+    # Of faces. All but the first are DeepFace's.
+    "dlib": _faces("dlib", 128, "dlib", 150),
+    "facenet": _faces("Facenet", 128, "deepface", 160),
+    "facenet512": _faces("Facenet512", 512, "deepface", 160),
+    "arcface": _faces("ArcFace", 512, "deepface", 112),
+    "ghostfacenet": _faces("GhostFaceNet", 512, "deepface", 112),
+    "openface": _faces("OpenFace", 128, "deepface", 96),
+    "vggface": _faces("VGG-Face", 4096, "deepface", 224),
 }
 
-DEFAULT_BACKBONE = "resnet50"
+DEFAULT_BACKBONE, DEFAULT_FACE_BACKBONE = "resnet50", "dlib"
+#: Weights that are no file.
+NAMED_WEIGHTS = ("imagenet", "faces", "random")
 #: Extensions of files that hold weights.
 WEIGHTS_FILES = (".h5", ".keras")
 
@@ -82,13 +103,24 @@ def backbone_named(name: str) -> Backbone:
         raise InvalidArgument(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.") from None
 
 
-def check_weights(weights: str) -> None:
-    """Refuse what cannot be weights, before anything is built.
+def sees_faces(backbone: str) -> bool:
+    """Whether what a network is shown are faces, not whole images."""
+    return backbone in BACKBONES and BACKBONES[backbone].weights == "faces"
+
+
+def check_weights(backbone: str, weights: str) -> None:
+    """Refuse what cannot be weights of a backbone, before anything is built.
 
     Raises:
-        InvalidArgument: neither `"imagenet"` nor `"random"` nor a file with an extension of weights.
+        InvalidArgument: an unknown backbone; or neither what it is trained to nor `"random"` nor a file with an
+            extension of weights. Of a face network only what it is trained to is known.
     """
-    if weights in ("imagenet", "random"):
+    row = backbone_named(backbone)
+    if weights == row.weights:
+        return
+    if row.weights == "faces":
+        raise InvalidArgument(f"--weights {weights!r}: the face network {backbone} has its own weights; leave it out.")
+    if weights == "random":
         return
     if not weights.endswith(WEIGHTS_FILES):
         raise InvalidArgument(
@@ -99,14 +131,14 @@ def check_weights(weights: str) -> None:
 
 
 def weights_origin(weights: str | os.PathLike[str]) -> str:
-    """Where weights come from: `"imagenet"`, `"random"`, or a file's whole path, for a query from another folder."""
+    """Where weights come from: one of `NAMED_WEIGHTS`, or a file's whole path, for a query from another folder."""
     origin = os.fspath(weights)
-    return origin if origin in ("imagenet", "random") else str(Path(origin).resolve())
+    return origin if origin in NAMED_WEIGHTS else str(Path(origin).resolve())
 
 
 def build_network(
     name: str,
-    weights: str | os.PathLike[str] = "imagenet",
+    weights: str | os.PathLike[str],
     *,
     projection: Projection | None = None,
     mixed_bfloat16: bool = False,
@@ -116,7 +148,8 @@ def build_network(
     Args:
         name: a key of `BACKBONES`.
         weights: `"imagenet"` (downloaded once by Keras, checked against its hash, kept in `~/.keras/models`),
-            `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file.
+            `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file; of a
+            face network `"faces"`.
         projection: to fewer dimensions, at the end.
         mixed_bfloat16: whether the backbone computes in bfloat16; its variables, and what is around it, never do.
 
@@ -126,11 +159,12 @@ def build_network(
 
     Raises:
         InvalidArgument: an unknown backbone, or a weights file that does not exist.
+        MissingPackage: a face network needs one that is not installed.
         WeightsUnavailable: the download failed, or the file cannot be read.
         EmbedderMismatch: the file holds the weights of another network.
     """
     backbone = backbone_named(name)
-    check_weights(os.fspath(weights))
+    check_weights(name, os.fspath(weights))
     keras = import_keras()
     with _dtype_policy(keras, "mixed_bfloat16" if mixed_bfloat16 else "float32"):
         headless = _headless(keras, name, backbone, os.fspath(weights))
@@ -170,10 +204,32 @@ def _scale_inside(keras: Any, pixels: Any) -> Any:
     return pixels  # The network of `keras.applications` begins with its own scaling layers.
 
 
-_SCALINGS = {"caffe": _scale_caffe, "tf": _scale_tf, "torch": _scale_torch, "inside": _scale_inside}
+# Those of face networks: dlib's own (`input_rgb_image_sized`), and DeepFace's, which reads images as OpenCV does.
+
+
+def _scale_dlib(keras: Any, pixels: Any) -> Any:
+    return (pixels - np.array([122.782, 117.001, 104.298], np.float32)) / 256.0
+
+
+def _scale_deepface(keras: Any, pixels: Any) -> Any:
+    return keras.ops.flip(pixels, axis=-1) / 255.0
+
+
+_SCALINGS = {
+    "caffe": _scale_caffe,
+    "tf": _scale_tf,
+    "torch": _scale_torch,
+    "inside": _scale_inside,
+    "dlib": _scale_dlib,
+    "deepface": _scale_deepface,
+}
 
 
 def _headless(keras: Any, name: str, backbone: Backbone, weights: str) -> keras.Model:
+    if name == "dlib":
+        return dlib_network(keras)
+    if weights == "faces":
+        return deepface_network(keras, backbone.constructor, backbone.input_size)
     if weights == "imagenet":
         return _construct_imagenet(keras, name, backbone)
     if weights == "random":

@@ -19,15 +19,22 @@ READ_AHEAD = 64
 
 
 def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) -> list[str]:
-    """The paths that Milvus does not hold with the file's present size and time of change. No file is opened.
+    """The paths that are not stored, whole, with the file's present size and time of change. No file is opened.
 
     Args:
         directory: the tree's root.
         paths: POSIX paths relative to it.
-        stored: the collection's items, in the columns of `Item`.
+        stored: what is known, in the columns of `Item`; and `faces`, how many items a file has, where that may be other
+            than one.
     """
-    states = dict(zip(stored["path"], zip(stored["file_size"], stored["file_mtime_ns"], strict=True), strict=True))
-    return [path for path in paths if path not in states or states[path] != _state(directory / path)]
+    states: dict[str, list[tuple[int, int]]] = {}
+    for path, size, time in zip(stored["path"], stored["file_size"], stored["file_mtime_ns"], strict=True):
+        states.setdefault(path, []).append((size, time))
+    parts = dict(zip(stored["path"], stored["faces"], strict=True)) if "faces" in stored else {}
+    # A load that died may have left some of a file's items, or items of the file as it was before.
+    return [
+        path for path in paths if path not in states or states[path] != [_state(directory / path)] * parts.get(path, 1)
+    ]
 
 
 def other_contents(directory: Path, paths: Sequence[str], stored: pd.DataFrame, *, progress: bool) -> list[str]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from utilities.backbones import DEFAULT_BACKBONE, backbone_named
+from utilities.backbones import DEFAULT_BACKBONE, backbone_named, sees_faces
 from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.faces import FACE_ATTRIBUTES
 from utilities.fingerprint import Fingerprint
 from utilities.items import printable
 
@@ -91,6 +92,21 @@ class CollectionInfo:
             _EMBEDDER + self.vector_field: self.fingerprint.to_json(),
         }
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
+
+    @property
+    def of_faces(self) -> bool:
+        """Whether its items are faces in images, not whole images."""
+        return sees_faces(self.fingerprint.backbone)
+
+    @property
+    def what(self) -> str:
+        """What its items are: `"images"` or `"faces"`."""
+        return "faces" if self.of_faces else "images"
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of what its items have beside `ITEM_FIELDS`."""
+        return FACE_ATTRIBUTES if self.of_faces else ()
 
     @property
     def vector_field(self) -> str:

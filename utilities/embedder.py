@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import DEFAULT_BACKBONE
+from utilities.backbones import DEFAULT_BACKBONE, NAMED_WEIGHTS, backbone_named
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
@@ -86,7 +86,7 @@ def check_runtime(runtime: str, precision: str) -> None:
 
 def load_embedder(
     backbone: str = DEFAULT_BACKBONE,
-    weights: str | os.PathLike[str] = "imagenet",
+    weights: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     *,
     runtime: str = "auto",
@@ -99,7 +99,8 @@ def load_embedder(
 
     Args:
         backbone: a key of `utilities.backbones.BACKBONES`.
-        weights: `"imagenet"`, `"random"`, or the path of a weights file, as `backbones.build_network` takes them.
+        weights: as `backbones.build_network` takes them; by default what the backbone is trained to, which is
+            `"imagenet"` for networks of images.
         settings: where exported networks lie; from the environment by default.
         runtime: one of `RUNTIMES`.
         precision: one of `PRECISIONS`, but int8, which needs images: `utilities.quantization.quantize` makes that.
@@ -110,6 +111,7 @@ def load_embedder(
     """
     settings = settings or Settings.load()
     backbone = backbone.lower()
+    weights = weights or backbone_named(backbone).weights
     check_runtime(runtime, precision)
     if weights == "random":
         _note_untrained()
@@ -147,7 +149,7 @@ def embedder_of(
     settings = settings or Settings.load()
     check_runtime(runtime, precision)
     weights = fingerprint.weights
-    gone = weights not in ("imagenet", "random") and not Path(weights).is_file()
+    gone = weights not in NAMED_WEIGHTS and not Path(weights).is_file()
     if fingerprint.quantization_digest or (gone and runtime == "auto"):
         runtime = "openvino"
     runtime = _chosen(runtime)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utilities.backbones import DEFAULT_BACKBONE, backbone_named
+from utilities.backbones import BACKBONES, DEFAULT_BACKBONE, DEFAULT_FACE_BACKBONE, backbone_named, sees_faces
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.exported_networks import projection_of
 from utilities.fingerprint import Fingerprint
-from utilities.image_to_vec import embed_sample, sample_pixels
+from utilities.item_streams import embed_sample, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
 from utilities.reduction import FIT_SAMPLE, PrincipalComponents, Projection
 from utilities.sampling import draw_sample
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 class Wanted:
     """What was asked for; None and `"auto"` were not."""
 
+    #: `"images"`, or `"faces"` for the faces in them.
+    what: str | None
     backbone: str | None
     weights: str | None
     runtime: str
@@ -40,9 +42,14 @@ def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
     """Refuse, before a network is built, what the collection's vectors were not made by.
 
     Raises:
-        EmbedderMismatch: another backbone, or int8 where the collection has none.
+        EmbedderMismatch: another backbone, or int8 where the collection has none; or faces where it holds images.
     """
     known = existing.fingerprint
+    if wanted.what not in (None, existing.what):
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds {existing.what}, not {wanted.what}; load into another "
+            "--collection, or leave out --what."
+        )
     if wanted.backbone:  # which says nothing of weights and of what was done to them
         unstated = unstated_fingerprint(wanted.backbone)
         asked = replace(unstated, pca_digest=known.pca_digest, quantization_digest=known.quantization_digest)
@@ -87,12 +94,20 @@ def new_embedder(
     """The embedder that is asked for; int8 is calibrated, and PCA fitted, on a sample of a tree.
 
     Raises:
-        InvalidArgument: int8 by a runtime that has none, or more dimensions than the sample has.
-        MissingPackage: int8 needs one that is not installed.
+        InvalidArgument: int8 by a runtime that has none, more dimensions than the sample has, or a backbone that does
+            not see what is wanted.
+        MissingPackage: int8, or faces, need one that is not installed.
         WeightsUnavailable: the weights cannot be had.
     """
-    backbone, weights = wanted.backbone or DEFAULT_BACKBONE, wanted.weights or "imagenet"
-    most = backbone_named(backbone).dimension
+    backbone = wanted.backbone or (DEFAULT_FACE_BACKBONE if wanted.what == "faces" else DEFAULT_BACKBONE)
+    row = backbone_named(backbone)
+    sees = "faces" if row.weights == "faces" else "images"
+    if wanted.what not in (None, sees):
+        fit = [name for name in BACKBONES if sees_faces(name) == (wanted.what == "faces")]
+        raise InvalidArgument(
+            f"--backbone {backbone} embeds {sees}, not {wanted.what}; choose one of {', '.join(fit)}."
+        )
+    weights, most = wanted.weights or row.weights, row.dimension
     if wanted.pca and not 1 <= wanted.pca <= most:
         raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")
     if wanted.pca and len(paths) <= wanted.pca:

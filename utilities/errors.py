@@ -8,6 +8,7 @@ LookalikeError                 exit status 1: the work failed
 ├── ImageError                 one image; a load records it and goes on
 │   ├── UnreadableImage
 │   ├── ImageTooLarge
+│   ├── NoFace                 a search for a face in an image that shows none
 │   └── DownloadFailed
 ├── NoImagesFound
 ├── WeightsUnavailable
@@ -57,6 +58,10 @@ class UnreadableImage(ImageError):
 
 class ImageTooLarge(ImageError):
     """More pixels or more bytes than the limit allows."""
+
+
+class NoFace(ImageError):
+    """An image in which a face is needed and none was found."""
 
 
 class DownloadFailed(ImageError):

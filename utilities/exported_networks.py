@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utilities.backbones import backbone_named, build_network, check_weights, import_keras, weights_origin
+from utilities.backbones import (
+    NAMED_WEIGHTS,
+    backbone_named,
+    build_network,
+    check_weights,
+    import_keras,
+    weights_origin,
+)
 from utilities.errors import ExportFailed
 from utilities.fingerprint import Fingerprint
 from utilities.quiet import warnings_and_worse
@@ -223,8 +230,8 @@ def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
     """Names backbone, preprocessing and the origin of the weights, without building the network."""
     row = backbone_named(backbone)
     origin = os.fspath(weights)
-    check_weights(origin)
-    if origin not in ("imagenet", "random"):
+    check_weights(backbone, origin)
+    if origin not in NAMED_WEIGHTS:
         with Path(origin).open("rb") as file:
             digest = hashlib.blake2b(digest_size=16)
             while block := file.read(1 << 20):

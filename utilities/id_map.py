@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 NEWLINE = b"\n"
 _NUMBER = re.compile("-?[0-9]{1,19}")
-_DTYPES = {field.name: "int64" if field.type == "int" else "str" for field in dataclasses.fields(Item)}
+_DTYPES = {
+    field.name: "int64" if field.type == "int" else "str"
+    for field in dataclasses.fields(Item)
+    if field.name in ITEM_FIELDS
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class IdMap:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             if file.tell() == 0:
                 writer.writerow(ITEM_FIELDS)
-            writer.writerows(dataclasses.astuple(item) for item in items)
+            writer.writerows(item.row().values() for item in items)
             file.flush()
             os.fsync(file.fileno())
         self._ends_whole = True

@@ -9,13 +9,13 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from utilities.crops import Crop
 from utilities.download import download, is_url
 from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
 from utilities.items import Item, file_digest
@@ -42,38 +42,6 @@ _SHOWN_BY_BROWSERS = {
     "AVIF": "image/avif",
     "BMP": "image/bmp",
 }
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A part of an image, in fractions of its upright width and height."""
-
-    left: float
-    top: float
-    width: float
-    height: float
-
-    def __post_init__(self) -> None:
-        """Refuse what is no part.
-
-        Raises:
-            InvalidArgument: it has no area, or does not lie within the image.
-        """
-        sides = ((self.left, self.width), (self.top, self.height))
-        # What is not a number satisfies no comparison.
-        if not all(start >= 0 and length >= 0.001 and start + length <= 1 + 1e-6 for start, length in sides):
-            raise InvalidArgument(
-                f"A crop of {self.left:g}, {self.top:g}, {self.width:g}, {self.height:g} is no part of an image; give "
-                "left, top, width and height as fractions of the whole, from 0 to 1."
-            )
-
-    def of(self, image: Image.Image) -> Image.Image:
-        """That part of an image, in whole pixels, and at least one."""
-        left = min(round(self.left * image.width), image.width - 1)
-        top = min(round(self.top * image.height), image.height - 1)
-        right = min(round((self.left + self.width) * image.width), image.width)
-        bottom = min(round((self.top + self.height) * image.height), image.height)
-        return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def openable_extensions() -> set[str]:
@@ -152,17 +120,24 @@ def read_pixels(
 def read_file(
     root: Path, path: str, size: int, settings: Settings, *, name: str = ""
 ) -> tuple[NDArray[np.uint8], Item]:
-    """A file of a tree as an embedder takes it, and its item. The item describes exactly the bytes that were decoded.
+    """A file of a tree as an embedder takes it, and its item; arguments and errors as for `open_file`.
+
+    Returns:
+        The pixels as `read_pixels` gives them, and the item.
+    """
+    image, item = open_file(root, path, size, settings, name=name)
+    return _squashed(image, size), item
+
+
+def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name: str = "") -> tuple[Image.Image, Item]:
+    """A file of a tree as RGB, upright, and its item. The item describes exactly the bytes that were decoded.
 
     Args:
         root: directory that the path is relative to.
         path: POSIX path.
-        size: side of the square in pixels.
+        at_least: as for `open_image`: the item's size is that of the whole, which the image may not have.
         settings: limits.
         name: as for `open_image`.
-
-    Returns:
-        The pixels as `read_pixels` gives them, and the item.
 
     Raises:
         UnreadableImage: as `open_image`, or the file was written to meanwhile.
@@ -174,11 +149,11 @@ def read_file(
         before = os.fstat(content.fileno())
         digest = file_digest(content)
         content.seek(0)
-        image, whole = _decode(content, where, size, settings)
+        image, whole = _decode(content, where, at_least, settings)
         after = os.fstat(content.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
-    return _squashed(image, size), _item(root, path, before, whole, digest)
+    return image, _item(root, path, before, whole, digest)
 
 
 def _squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArray[np.uint8]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -31,6 +32,8 @@ class Item:
     file_mtime_ns: int
     #: `file_digest` of that file; empty where there was no file.
     file_digest: str = ""
+    #: What else is known of it, such as where in the image a face is: further fields of Milvus, which the id map lacks.
+    attributes: Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of_file(
@@ -48,9 +51,13 @@ class Item:
         label = label_of(root, path)
         return cls(item_id(path), path, "", label, width, height, file_size, file_mtime_ns, file_digest)
 
+    def row(self) -> dict[str, int | str]:
+        """The fields that every item has."""
+        return {name: getattr(self, name) for name in ITEM_FIELDS}
 
-#: Names of an item's fields, which are the id map's columns and Milvus's scalar fields.
-ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(Item))
+
+#: Names of the fields that every item has, which are the id map's columns and Milvus's scalar fields.
+ITEM_FIELDS = tuple(each.name for each in dataclasses.fields(Item) if each.name != "attributes")
 
 
 def item_id(path: str, part: str = "") -> int:

@@ -75,10 +75,17 @@ def stored_items(
         pages.close()
 
 
-def read_items(client: MilvusClient, name: str) -> pd.DataFrame:
-    """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise."""
-    rows = [row for page in stored_items(client, name) for row in page]
-    return pd.DataFrame(rows, columns=list(ITEM_FIELDS))
+def read_items(client: MilvusClient, name: str, attributes: Sequence[str] = ()) -> pd.DataFrame:
+    """All items of a collection, without their vectors, in the columns of `Item`; as `stored_items` otherwise.
+
+    Args:
+        client: from `connect`.
+        name: a collection.
+        attributes: further columns.
+    """
+    fields = [*ITEM_FIELDS, *attributes]
+    rows = [row for page in stored_items(client, name, fields=fields) for row in page]
+    return pd.DataFrame(rows, columns=fields)
 
 
 def stored_embeddings(

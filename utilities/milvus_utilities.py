@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
+from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.patience import patiently
 from utilities.settings import Settings
@@ -262,7 +264,7 @@ def insert_items(
         with milvus_errors(f"insert into {info.name!r}"):
             client.upsert(
                 info.name,
-                [{**vars(item), info.vector_field: embedding} for item, embedding in rows],
+                [{**item.row(), **item.attributes, info.vector_field: embedding} for item, embedding in rows],
                 retry_times=RETRIES,
             )
 
@@ -272,8 +274,9 @@ def insert_items(
 
 
 def _row_bytes(item: Item) -> int:
-    # Five numbers of eight bytes, the digest, and what the wire format adds to each field.
-    return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + 160
+    # Five numbers of eight bytes, the digest, and what the wire format adds to each field; attributes travel as JSON.
+    attributes = len(json.dumps(dict(item.attributes)))
+    return len(item.path.encode()) + len(item.part.encode()) + len(item.label.encode()) + attributes + 160
 
 
 def delete_items(client: MilvusClient, name: str, ids: Sequence[int], attempt: Attempt = _once) -> None:

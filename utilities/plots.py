@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from utilities.crops import Crop
 from utilities.errors import ImageError
 from utilities.image_files import open_image
 from utilities.items import printable
@@ -41,6 +42,8 @@ class Tile:
     title: str
     #: Shortened where it is too long for the tile.
     subtitle: str
+    #: The part of the picture that is meant, which is framed.
+    box: Crop | None = None
 
 
 def image_grid(
@@ -48,6 +51,7 @@ def image_grid(
     query_name: str,
     tiles: Sequence[Tile],
     *,
+    box: Crop | None = None,
     key: str = "",
     note: str = "",
     settings: Settings | None = None,
@@ -58,6 +62,7 @@ def image_grid(
         query: the query's image.
         query_name: its caption.
         tiles: what to draw beside it; a file that cannot be opened becomes an empty tile that says so.
+        box: the part of the query that was searched with; it is framed.
         key: a line below the query's caption that says what the titles of the tiles mean.
         note: lines below that, which a reader must not overlook.
         settings: limits; from the environment by default.
@@ -76,7 +81,7 @@ def image_grid(
         hspace=_CAPTION_INCHES / _TILE_INCHES,
     )
     axes = figure.add_subplot(grid[0:2, 0:2], anchor="N")
-    bottom = _draw(axes, query, _ACCENT, 2.5)
+    bottom = _draw(axes, query, _ACCENT, 2.5, box)
     axes.set_title("Query", fontsize=10, fontweight="bold", color=_ACCENT, pad=4, loc="left")
     caption = f"{_shorten(query_name, 36)}\n{key}"
     below: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8, "parse_math": False}
@@ -124,7 +129,7 @@ def neighbour_rows(
 def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: bool = False) -> None:
     frame, line = (_ACCENT, 2.5) if is_query else (_PALE, 0.8)
     try:
-        _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), frame, line)
+        _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), frame, line, tile.box)
     except ImageError:
         _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), frame, line)
         axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
@@ -140,7 +145,7 @@ def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: b
     )
 
 
-def _draw(axes: Axes, image: Image.Image, frame: str, line: float) -> float:
+def _draw(axes: Axes, image: Image.Image, frame: str, line: float, box: Crop | None = None) -> float:
     """Draw an image into the top left corner of a square, framed; returns where its lower edge is, from 0 to 1."""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     width, height = (side / max(image.size) for side in image.size)
@@ -150,6 +155,12 @@ def _draw(axes: Axes, image: Image.Image, frame: str, line: float) -> float:
     axes.add_patch(
         Rectangle((0, 1 - height), width, height, fill=False, edgecolor=frame, linewidth=line, clip_on=False)
     )
+    if box:
+        corner = (box.left * width, 1 - (box.top + box.height) * height)
+        sides = (box.width * width, box.height * height)
+        # Light on dark, so that it is seen on any picture.
+        for colour, thickness in (("black", 2.6), ("#ffd23f", 1.4)):
+            axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linewidth=thickness))
     return 1 - height
 
 

@@ -106,6 +106,10 @@ class Settings:
         """The CSV that lists what the last load of a collection could not read."""
         return self.home / f"{collection}.failures.csv"
 
+    def without_faces_path(self, collection: str) -> Path:
+        """The CSV that lists the images in which no face was found, in the form of an id map."""
+        return self.home / f"{collection}.without_faces.csv"
+
     def lock_path(self, collection: str) -> Path:
         """The file that is locked while a process changes a collection."""
         return self.home / f"{collection}.lock"

@@ -1,22 +1,28 @@
-"""Query image(s) -> matches; the only join of embedder, Milvus and paths."""
+"""Query image(s), or faces in them -> matches; the only join of embedder, Milvus and paths."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from utilities.collection_info import CollectionInfo
+from utilities.crops import Crop
 from utilities.embedder import Embedder, embedder_of
-from utilities.errors import EmbedderMismatch
+from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.face_to_vec import faces_of
+from utilities.faces import Face
 from utilities.image_files import ImageSource, open_image
 from utilities.image_to_vec import embed_images
-from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours, settle
+from utilities.items import ITEM_FIELDS
+from utilities.milvus_utilities import MAX_TOP_K, connect, describe_collection, nearest_neighbours, settle
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
@@ -31,6 +37,8 @@ class Match:
     id: int
     #: POSIX path relative to the collection's root.
     path: str
+    #: What tells it from other items of its file, such as a face's number; empty for a whole image.
+    part: str
     #: The file itself.
     file: Path
     #: Name of the folder that holds the file.
@@ -42,11 +50,31 @@ class Match:
     similarity: float | None
     #: Euclidean distance from the query: smaller is nearer. None unless the collection compares by L2.
     distance: float | None
+    #: Where in the image it is, in a collection of faces.
+    face: Face | None = None
+
+    @property
+    def box(self) -> Crop | None:
+        """The part of the image that the face is."""
+        return self.face.part_of(self.width, self.height) if self.face else None
 
     @property
     def score(self) -> float:
         """The similarity, or the distance where there is one."""
         return self.similarity if self.similarity is not None else self.distance or 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one search found."""
+
+    #: Which of the queries it answers, from 0.
+    query: int
+    matches: list[Match]
+    #: In a collection of faces, those of the query, the largest first, and the number, from 1, of the one that was
+    #: searched with; otherwise empty, and None.
+    faces: list[Face]
+    face: int | None
 
 
 def similar_images(
@@ -55,6 +83,7 @@ def similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
+    face: int = 1,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
     settings: Settings | None = None,
@@ -66,40 +95,65 @@ def similar_images(
         collection: its name.
         top_k: how many matches, from 1 to 16,384; fewer come back where the collection holds fewer.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`.
+        face: in a collection of faces, which face of the query is searched for, the largest being 1.
         client: from `connect`; a new connection by default.
         embedder: what embeds the query; by default the collection's own.
         settings: limits and places; from the environment by default.
 
     Returns:
-        Matches, nearest first. An image that is itself in the collection is its own first match.
+        Matches, nearest first. An image that is itself in the collection is its own first match. Of an image with
+        several faces the nearest stands for it.
 
     Raises:
         CollectionNotFound: no such collection.
         InvalidArgument: `top_k` or `filter` that Milvus does not take.
         EmbedderMismatch: the embedder is not the one that the collection was loaded with.
-        ImageError: the query cannot be read.
+        ImageError: the query cannot be read, or shows no face where one is needed.
+        MissingPackage: what finds faces is not installed.
         DatabaseError: Milvus failed.
 
     Example:
         >>> [match.path for match in similar_images("query.jpg", collection="train", top_k=3)]
         ['n01440764/n01440764_36.JPEG', 'n01440764/n01440764_105.JPEG', 'n01494475/n01494475_12.JPEG']
     """
-    return similar_images_each(
-        [query], collection, top_k, filter=filter, client=client, embedder=embedder, settings=settings
-    )[0]
+    (answer,) = search(
+        [query], collection, top_k, filter=filter, face=face, client=client, embedder=embedder, settings=settings
+    )
+    return answer.matches
 
 
-def similar_images_each(
+def search(
     queries: Sequence[ImageSource],
     collection: str,
     top_k: int = 20,
     *,
     filter: str = "",
+    face: int | None = 1,
+    names: Sequence[str] = (),
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
     settings: Settings | None = None,
-) -> list[list[Match]]:
-    """`similar_images` for several queries, embedded and searched together: one list of matches for each."""
+) -> list[Answer]:
+    """`similar_images` for several queries, embedded and searched together.
+
+    Args:
+        queries: as `similar_images` takes each.
+        collection: its name.
+        top_k: how many matches for each.
+        filter: a Milvus expression that the matches satisfy.
+        face: in a collection of faces, which of each query's to search for; None for all of them, each by itself.
+        names: what errors call the queries; by default their paths or URLs.
+        client: from `connect`; a new connection by default.
+        embedder: what embeds the queries; by default the collection's own.
+        settings: limits and places; from the environment by default.
+
+    Returns:
+        An answer for each query, in their order; where all faces are searched for, one for each of these.
+
+    Raises:
+        InvalidArgument: a query has no face of that number.
+        LookalikeError: as for `similar_images`.
+    """
     settings = settings or Settings.load()
     client = client or connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
@@ -110,7 +164,33 @@ def similar_images_each(
             f"{embedder.fingerprint} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
     info = settle(client, info, fingerprint=embedder.fingerprint)
-    return nearest_matches(client, info, embed_images(queries, embedder, settings), top_k, filter)
+    if not info.of_faces:
+        found = nearest_matches(client, info, embed_images(queries, embedder, settings), top_k, filter)
+        return [Answer(number, matches, [], None) for number, matches in enumerate(found)]
+    sought: list[tuple[int, list[Face], int]] = []
+    vectors = []
+    for number, query in enumerate(queries):
+        name = names[number] if names else str(query) if isinstance(query, (str, os.PathLike)) else ""
+        faces, embeddings = faces_of(query, embedder, settings, name=name)
+        for each in range(1, len(faces) + 1) if face is None else [checked_face(face, faces, name)]:
+            sought.append((number, faces, each))
+            vectors.append(embeddings[each - 1])
+    found = nearest_matches(client, info, np.stack(vectors), top_k, filter)
+    return [
+        Answer(query, matches, faces, number) for (query, faces, number), matches in zip(sought, found, strict=True)
+    ]
+
+
+def checked_face(number: int, faces: Sequence[Face], name: str = "") -> int:
+    """The number of a face, if there is one.
+
+    Raises:
+        InvalidArgument: there is none of this number.
+    """
+    if not 1 <= number <= len(faces):
+        shown = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+        raise InvalidArgument(f"There is no face {number} in {name or 'the image'}, which shows {shown}.")
+    return number
 
 
 def nearest_matches(
@@ -124,10 +204,44 @@ def nearest_matches(
     """The nearest items of vectors; arguments and errors as for `nearest_neighbours`.
 
     Returns:
-        For each of the n vectors its matches, nearest first, whose ranks begin at `offset` + 1.
+        For each of the n vectors its matches, nearest first, whose ranks begin at `offset` + 1. Of several faces in one
+        image only the nearest is a match.
     """
-    neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, offset=offset)
+    fields = [*ITEM_FIELDS, *info.attributes]
+    if info.of_faces:
+        neighbours = [
+            rows[offset:] for rows in _nearest_files(client, info, embeddings, offset + top_k, filter, fields)
+        ]
+    else:
+        neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset)
     return [[_match(info, rank, row) for rank, row in enumerate(rows, start=offset + 1)] for rows in neighbours]
+
+
+def _nearest_files(
+    client: MilvusClient,
+    info: CollectionInfo,
+    embeddings: NDArray[np.float32],
+    files: int,
+    filter: str,
+    fields: Sequence[str],
+) -> list[list[dict[str, Any]]]:
+    """The nearest item of each file, by looking further where several are of one file.
+
+    Milvus's own grouping is not in servers before 2.4.
+    """
+    found: dict[int, list[dict[str, Any]]] = {}
+    wanted, top_k = list(range(len(embeddings))), files
+    while wanted:
+        further = []
+        for query, rows in zip(
+            wanted, nearest_neighbours(client, info, embeddings[wanted], top_k, filter, fields), strict=True
+        ):
+            first = {row["path"]: row for row in reversed(rows)}
+            found[query] = [row for row in rows if row is first[row["path"]]][:files]
+            if len(found[query]) < files and len(rows) == top_k < MAX_TOP_K:
+                further.append(query)
+        wanted, top_k = further, min(2 * top_k, MAX_TOP_K)
+    return [found[query] for query in range(len(embeddings))]
 
 
 def plot_similar_images(
@@ -136,31 +250,32 @@ def plot_similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
+    face: int = 1,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
     settings: Settings | None = None,
 ) -> Figure:
     """A figure of a query and its nearest neighbours; arguments and errors as for `similar_images`."""
     settings = settings or Settings.load()
-    matches = similar_images(
-        query, collection, top_k, filter=filter, client=client, embedder=embedder, settings=settings
+    (answer,) = search(
+        [query], collection, top_k, filter=filter, face=face, client=client, embedder=embedder, settings=settings
     )
-    return plot_matches(query, matches, settings=settings)
+    return plot_answer(query, answer, settings=settings)
 
 
-def plot_matches(
+def plot_answer(
     query: ImageSource,
-    matches: Sequence[Match],
+    answer: Answer,
     *,
     name: str = "",
     note: str = "",
     settings: Settings | None = None,
 ) -> Figure:
-    """A figure of a query and matches that are already known.
+    """A figure of a query and an answer that is already known.
 
     Args:
         query: as `similar_images` takes it.
-        matches: what it returned. A file that is gone is drawn as an empty tile that says so.
+        answer: what was found. A file that is gone is drawn as an empty tile that says so.
         name: the query's caption; by default its path, if it is one.
         note: lines below the query, for what a reader must know of these results.
         settings: limits; from the environment by default.
@@ -169,10 +284,16 @@ def plot_matches(
 
     if not name:
         name = str(query) if isinstance(query, (str, Path)) else "a picture"
-    tiles = [Tile(match.file, f"{match.rank} · {match.score:.3f}", _end(match.path)) for match in matches]
+    matches = answer.matches
+    tiles = [Tile(match.file, f"{match.rank} · {match.score:.3f}", _end(match.path), match.box) for match in matches]
     by_distance = bool(matches) and matches[0].distance is not None
     key = f"on each tile: rank · {'distance' if by_distance else 'similarity'}"
-    return image_grid(open_image(query, settings), _end(name), tiles, key=key, note=note, settings=settings)
+    image = open_image(query, settings)
+    boxes = [face.part_of(*image.size) for face in answer.faces]
+    if answer.face and len(boxes) > 1:
+        key = f"face {answer.face} of {len(boxes)}; {key}"
+    box = boxes[answer.face - 1] if answer.face else None
+    return image_grid(image, _end(name), tiles, box=box, key=key, note=note, settings=settings)
 
 
 def _end(path: str) -> str:
@@ -185,10 +306,12 @@ def _match(info: CollectionInfo, rank: int, row: dict[str, Any]) -> Match:
         rank=rank,
         id=row["id"],
         path=row["path"],
+        part=row["part"],
         file=(info.root or Path()) / row["path"],
         label=row["label"],
         width=row["width"],
         height=row["height"],
         similarity=None if info.metric == "L2" else row["score"],
         distance=row["score"] if info.metric == "L2" else None,
+        face=Face.of(row),
     )

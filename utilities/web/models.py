@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from utilities.collection_info import CollectionInfo
-from utilities.image_files import Crop
+from utilities.crops import Crop
 from utilities.milvus_search import MAX_TOP_K
 from utilities.similar_images import Match
 from utilities.warm_search import Selection

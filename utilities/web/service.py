@@ -13,9 +13,9 @@ from fastapi import Depends, Request
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, InvalidArgument
-from utilities.image_to_vec import processors
 from utilities.milvus_utilities import describe_collection, list_collections, stored_items
 from utilities.settings import Settings
+from utilities.streams import processors
 from utilities.warm_search import WarmSearch
 from utilities.web.models import Facet, Facets
 

@@ -1,0 +1,54 @@
+"""The list of images in which no face was found, so that they are shown to whoever asks, and not looked at again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from utilities.errors import IdMapError
+from utilities.id_map import IdMap
+from utilities.items import Item
+
+logger = logging.getLogger(__name__)
+
+
+class WithoutFaces:
+    """One collection's list: a CSV in the form of an id map. There is no file as long as there is no such image."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows = IdMap(path)
+
+    def read(self) -> pd.DataFrame:
+        """As `IdMap.read`. A file that was changed by another hand is removed: nothing but time is lost with it."""
+        try:
+            return self._rows.read()
+        except IdMapError:
+            logger.warning("%s is not as it was written; the images that it listed are looked at again.", self.path)
+            self.delete()
+            return self._rows.read()
+
+    def append(self, items: Iterable[Item]) -> None:
+        """Add images, as items of whole files."""
+        items = list(items)
+        if items:
+            self._rows.append(items)
+
+    def keep(self, paths: Collection[str]) -> pd.DataFrame:
+        """Take from the list what is not among these paths; returns what stays."""
+        rows = self.read()
+        stays = rows["path"].isin(list(paths))
+        if stays.all():
+            return rows
+        if stays.any():
+            self._rows.write(rows[stays])
+        else:
+            self.delete()
+        return rows[stays]
+
+    def delete(self) -> None:
+        """Remove the file."""
+        self._rows.delete()
