@@ -63,17 +63,27 @@ def evaluate(
     queries: Annotated[
         Optional[int], typer.Option(min=1, help="Search with so many items, drawn at random. [default: all]")
     ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Look at so many neighbours of each.")] = 20,
     exact: Annotated[
         bool, typer.Option("--exact", help="Rank everything for each query, without Milvus: the full mAP.")
     ] = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how good a collection's answers are: each item is searched for among the others."""
+    """Measure how good a collection's answers are: each item is searched for among the others.
+
+    Of a collection of faces also how well a threshold tells one person from another.
+    """
     from pipelines import evaluate as pipeline
 
     evaluation = pipeline.run(
-        collection, labels=labels, queries=queries, exact=exact, out=_out(out, collection), settings=context.obj
+        collection,
+        labels=labels,
+        queries=queries,
+        top_k=top_k,
+        exact=exact,
+        out=_out(out, collection),
+        settings=context.obj,
     )
     print_evaluation_as_json(evaluation) if as_json else print_evaluation(evaluation)
 

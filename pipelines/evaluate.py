@@ -21,10 +21,12 @@ from utilities.evaluation import (
     score,
     worst_labels,
 )
+from utilities.faces import boxes_of
 from utilities.labels import Labels, labels_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
+from utilities.verification import Verification, verify
 
 #: Queries of the picture, and neighbours of each.
 WORST_QUERIES, NEIGHBOURS_SHOWN = 8, 8
@@ -40,16 +42,20 @@ class Evaluation:
     labels: int
     not_searched_with: int
     queries: int
-    #: The precision@20 of perfect answers: below 1 where labels have few items.
+    #: Neighbours of each query, and the precision@k of perfect answers: below 1 where labels have few items.
+    top_k: int
     highest: float
     #: By metric: `precision@20`, `recall@20`, `map@20`, `accuracy@5` and so on; `map` if it was asked for.
     figures: dict[str, Estimate]
-    #: Columns `label`, `queries`, `mean`: precision@20, the lowest first.
+    #: Columns `label`, `queries`, `mean`: precision@k, the lowest first.
     worst: pd.DataFrame
     #: Columns `label`, `found`, `share`: the commonest first.
     confusions: pd.DataFrame
     #: The queries whose neighbours are the least right.
     picture: Path
+    #: How well a threshold tells one person's faces from another's, and its chart; None for images.
+    verification: Verification | None
+    roc: Path | None
 
 
 def run(
@@ -57,6 +63,7 @@ def run(
     *,
     labels: Path | None = None,
     queries: int | None = None,
+    top_k: int = TOP_K,
     exact: bool = False,
     out: Path,
     settings: Settings | None = None,
@@ -68,6 +75,7 @@ def run(
         collection: its name.
         labels: a CSV with the columns `path` and `label`; by default the folder that holds a file is its label.
         queries: at most so many items to search with, drawn at random; by default all of them.
+        top_k: neighbours of each; with as many as there are other items `map@k` is that of whole rankings.
         exact: whether to rank everything for each query, without Milvus, which gives the full mAP.
         out: directory for the picture of the worst queries.
         settings: limits and places; from the environment by default.
@@ -75,13 +83,13 @@ def run(
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: a CSV that cannot be used, or no two items with one label.
+        InvalidArgument: a CSV that cannot be used, no two items with one label, or more neighbours than Milvus gives.
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
-    items = read_items(client, collection)
+    items = read_items(client, collection, info.attributes)
     ids = items["id"].to_numpy(np.int64)
     truth = labels_of(items, labels)
     chosen = choose_queries(truth, queries)
@@ -90,24 +98,34 @@ def run(
             f"The labels of the {len(items):,} items of {collection!r} tell nothing: some items must share one, and "
             "not all of them; give a CSV with --labels."
         )
-    rankings = leave_one_out(client, info, ids, chosen, progress=progress)
+    rankings = leave_one_out(client, info, ids, chosen, top_k, progress=progress)
     values = score(rankings, truth)
-    if exact:
-        values["map"] = exact_score(read_embeddings(client, info, ids), truth, chosen, progress=progress)["map"]
-    precision = values[f"precision@{TOP_K}"]
+    embeddings = read_embeddings(client, info, ids) if exact or info.of_faces else None
+    if exact and embeddings is not None:
+        values["map"] = exact_score(embeddings, truth, chosen, progress=progress)["map"]
+    verification = verify(embeddings, truth) if info.of_faces and embeddings is not None else None
+    precision = values[f"precision@{top_k}"]
     picture = out / "worst_queries.png"
     _draw_worst(picture, info, items, truth, rankings, precision, settings)
+    roc = out / "roc.png" if verification else None
+    if verification and roc:
+        from utilities.charts import roc_chart
+
+        roc_chart(info.name, verification).savefig(roc)
     return Evaluation(
         collection=collection,
         items=len(items),
         labels=len(truth.names),
         not_searched_with=int((truth.others() == 0).sum()),
         queries=len(chosen),
-        highest=highest_precision(truth, chosen),
+        top_k=top_k,
+        highest=highest_precision(truth, chosen, top_k),
         figures={name: bootstrap(each) for name, each in values.items()},
         worst=worst_labels(precision, chosen, truth),
         confusions=confusions(rankings, truth),
         picture=picture,
+        verification=verification,
+        roc=roc,
     )
 
 
@@ -123,10 +141,11 @@ def _draw_worst(
     from utilities.plots import Tile, neighbour_rows
 
     paths = items["path"].tolist()
+    boxes = boxes_of(items)
 
     def tile(item: int, sign: str) -> Tile:
         label = labels.names[labels.codes[item]] if labels.codes[item] >= 0 else "no label"
-        return Tile((info.root or Path()) / paths[item], sign + label, Path(paths[item]).name)
+        return Tile((info.root or Path()) / paths[item], sign + label, Path(paths[item]).name, boxes[item])
 
     rows = []
     for query in np.argsort(precision, kind="stable")[:WORST_QUERIES]:
@@ -135,5 +154,6 @@ def _draw_worst(
         signs = ["✓ " if labels.codes[each] == labels.codes[own] else "✗ " for each in found]
         rows.append((tile(own, ""), [tile(each, sign) for each, sign in zip(found, signs, strict=True)]))
     file.parent.mkdir(parents=True, exist_ok=True)
-    heading = f"{info.name}: the queries with the fewest right among {TOP_K}, and their first neighbours"
+    top_k = rankings.neighbours.shape[1]
+    heading = f"{info.name}: the queries with the fewest right among {top_k:,}, and their first neighbours"
     neighbour_rows(rows, heading=heading, settings=settings).savefig(file)

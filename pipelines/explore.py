@@ -79,7 +79,7 @@ def run(
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
-    everything = read_items(client, collection)
+    everything = read_items(client, collection, info.attributes)
     items, truth = labelled_sample(everything, labels, sample)
     if len(items) < FEWEST:
         whose = " with a label" if labels else ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.reduce import Reduction, Worth
     from utilities.collection_info import CollectionInfo
     from utilities.similar_images import Match
+    from utilities.verification import Verification
 
 
 def print_summary(summary: LoadSummary) -> None:
@@ -94,12 +95,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
         [name, f"{each.mean:.4f}", f"{each.low:.4f} to {each.high:.4f}"] for name, each in evaluation.figures.items()
     ]
     print_table(["metric", "mean", "95 % interval"], figures, right={1})
-    _print_highest(evaluation.highest)
+    _print_highest(evaluation.highest, evaluation.top_k)
+    if evaluation.verification:
+        _print_verification(evaluation.verification)
     print("\nlabels that are found worst")
     worst = evaluation.worst.head(_WORST)
     rows = zip(worst["label"], worst["queries"], worst["mean"], strict=True)
     print_table(
-        ["label", "queries", "precision@20"],
+        ["label", "queries", f"precision@{evaluation.top_k}"],
         [[printable(label), f"{n:,}", f"{mean:.4f}"] for label, n, mean in rows],
         {1, 2},
     )
@@ -115,11 +118,22 @@ def print_evaluation(evaluation: Evaluation) -> None:
             {2},
         )
     print(f"\nthe worst queries: {evaluation.picture}")
+    if evaluation.roc:
+        print(f"one person or two, at every threshold: {evaluation.roc}")
 
 
-def _print_highest(highest: float | None) -> None:
+def _print_highest(highest: float | None, k: int = 20) -> None:
     if highest is not None and highest < 1:
-        print(f"precision@20 cannot be more than {highest:.4f} here, where labels have few items")
+        print(f"precision@{k} cannot be more than {highest:.4f} here, where labels have few items")
+
+
+def _print_verification(found: Verification) -> None:
+    print(f"\none person or two, of {found.mated:,} pairs of one and {found.non_mated:,} pairs of two")
+    rows = [
+        ["equal error rate", f"{found.equal_error_threshold:.4f}", *[f"{found.equal_error_rate:.2%}"] * 2],
+        ["one false match in 1,000", f"{found.threshold:.4f}", "0.10%", f"{1 - found.true_match_rate:.2%}"],
+    ]
+    print_table(["threshold", "similarity", "two taken for one", "one taken for two"], rows, right={1, 2, 3})
 
 
 def print_evaluation_as_json(evaluation: Evaluation) -> None:
@@ -131,6 +145,14 @@ def print_evaluation_as_json(evaluation: Evaluation) -> None:
     }
     for name, each in evaluation.figures.items():
         numbers |= {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
+    if evaluation.verification:
+        found = evaluation.verification
+        numbers |= {
+            "equal_error_rate": found.equal_error_rate,
+            "equal_error_threshold": found.equal_error_threshold,
+            "threshold_at_fmr_0.001": found.threshold,
+            "true_match_rate_at_fmr_0.001": found.true_match_rate,
+        }
     print_json(numbers)
 
 

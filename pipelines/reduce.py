@@ -103,7 +103,7 @@ def run(
     if into:
         existing = check_copy(client, info, into, pca, settings, whiten=whiten)
         pca = pca or (existing.fingerprint.dimension if existing else None)
-    items, truth = labelled_sample(read_items(client, collection), labels, sample)
+    items, truth = labelled_sample(read_items(client, collection, info.attributes), labels, sample)
     if len(items) <= TOP_K + 1:
         raise InvalidArgument(
             f"{collection!r} holds {len(items)} items{' with a label' if labels else ''}, too few to fit PCA to; "

@@ -63,7 +63,7 @@ def test_a_csv_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, me
 def test_a_csv_that_says_the_same_twice_is_none_the_worse(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("path,label\na,x\na,x\n")
-    assert read_labels(file) == {"a": "x"}
+    assert read_labels(file) == {("a", ""): "x"}
 
 
 def test_a_csv_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLo
 
 from utilities.labels import Labels
 from utilities.retrieval_metrics import Estimate
+from utilities.verification import Verification
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,6 +128,37 @@ def recall_and_speed_chart(title: str, curves: Mapping[str, Sequence[tuple[float
     axes.xaxis.set_major_formatter(FixedFormatter(list(ticks.values())))
     axes.set_xlim(max(1.3 * axes.get_xlim()[1], 0.02), ALL_FOUND / 1.6)
     axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def roc_chart(name: str, verification: Verification) -> Figure:
+    """The receiver operating characteristic of telling whether two vectors are of one person.
+
+    Args:
+        name: of the collection.
+        verification: what was measured.
+    """
+    rate = f"{verification.true_match_rate:.1%}"
+    statement = f"Where one in a thousand pairs of two persons matches, {rate} of the pairs of one person do."
+    figure, (axes,) = _panels(f"{name}: one person, or two?", statement, 1, width=7.2)
+    false, true = verification.false_match_rates, verification.true_match_rates
+    lowest = 1 / verification.non_mated  # One pair: less than this was not measured.
+    axes.plot(np.maximum(false, lowest), true, color=STYLES[0]["color"], linewidth=1.8, drawstyle="steps-post")
+    marks = (
+        ("1 in 1,000", 1e-3, verification.true_match_rate, verification.threshold),
+        (
+            "equal error",
+            *(verification.equal_error_rate, 1 - verification.equal_error_rate),
+            verification.equal_error_threshold,
+        ),
+    )
+    for number, (mark, x, y, threshold) in enumerate(marks):
+        axes.plot(x, y, color=STYLES[1]["color"], marker=MARKERS[number], markersize=8)
+        text = axes.annotate(f"{mark}, cosine {threshold:.3f}", (x, y), (8, -14), textcoords="offset points")
+        text.set(fontsize=9, color=INK)
+    axes.set(xscale="log", xlim=(lowest, 1), xlabel="false match rate: part of the pairs of two persons that matches")
+    axes.set(ylabel="true match rate: part of the pairs\nof one person that matches")
+    _plain_numbers(axes)
     return figure
 
 

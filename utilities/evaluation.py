@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
-#: Places at which precision, recall and accuracy are measured; the last is also that of mAP@k.
+#: Places at which precision, recall and accuracy are measured; the last is that of mAP@k unless another is asked for.
 PLACES = (1, 5, 10, 20)
 TOP_K = PLACES[-1]
 
@@ -106,22 +106,26 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
         labels: of all items.
 
     Returns:
-        Of each metric, (n,): `precision@k`, `recall@k` and `accuracy@k` at `PLACES`, and `map@20`, which is each
-        query's average precision. `accuracy@k` is 1 where the k nearest neighbours vote for the query's label.
+        Of each metric, (n,): `precision@k` and `recall@k` at as many neighbours as there are and at fewer `PLACES`,
+        `accuracy@k` at `PLACES` alone, which is 1 where the k nearest neighbours vote for the query's label, and
+        `map@k`, which is each query's average precision, of all neighbours.
     """
     own = labels.codes[rankings.queries]
     found = _labels_found(rankings, labels)
     relevant = found == own[:, None]
     totals = labels.others()[rankings.queries]
-    values = {f"precision@{k}": precision_at_k(relevant, k) for k in PLACES}
-    values |= {f"recall@{k}": recall_at_k(relevant, totals, k) for k in PLACES}
-    values[f"map@{TOP_K}"] = average_precision(relevant, totals, TOP_K)
-    return values | {f"accuracy@{k}": (nearest_label(found, k) == own).astype(float) for k in PLACES}
+    top_k = relevant.shape[1]
+    fewer = [k for k in PLACES if k < top_k]
+    values = {f"precision@{k}": precision_at_k(relevant, k) for k in (*fewer, top_k)}
+    values |= {f"recall@{k}": recall_at_k(relevant, totals, k) for k in (*fewer, top_k)}
+    values[f"map@{top_k}"] = average_precision(relevant, totals, top_k)
+    voting = [k for k in PLACES if k <= top_k]
+    return values | {f"accuracy@{k}": (nearest_label(found, k) == own).astype(float) for k in voting}
 
 
-def highest_precision(labels: Labels, queries: NDArray[np.int64]) -> float:
-    """The precision@20 of perfect rankings: below 1 where labels have fewer than 21 items."""
-    return float(np.minimum(labels.others()[queries], TOP_K).mean() / TOP_K)
+def highest_precision(labels: Labels, queries: NDArray[np.int64], k: int = TOP_K) -> float:
+    """The precision@k of perfect rankings: below 1 where labels have no more than k items."""
+    return float(np.minimum(labels.others()[queries], k).mean() / k)
 
 
 def exact_score(

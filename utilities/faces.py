@@ -22,6 +22,7 @@ from utilities.crops import Crop
 from utilities.errors import MissingPackage
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
 #: Faces are looked for in an image of at most so many pixels, larger ones being made smaller, which bounds memory and
@@ -62,6 +63,17 @@ class Face:
         if "face_left" not in attributes:
             return None
         return cls(**{name: attributes[f"face_{name}"] for name in cls.__dataclass_fields__})
+
+
+def boxes_of(items: pd.DataFrame) -> list[Crop | None]:
+    """Where in their images items are; None for those that are whole images.
+
+    Args:
+        items: n rows, with the columns `width`, `height` and, of faces, what `Face.attributes` has.
+    """
+    rows = items.to_dict("records")
+    faces = (Face.of({str(name): value for name, value in row.items()}) for row in rows)
+    return [face and face.part_of(row["width"], row["height"]) for face, row in zip(faces, rows, strict=True)]
 
 
 #: Names of `Face.attributes`.

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -50,6 +50,12 @@ class Item:
         """The item of a whole file, `root / path`; id and label are derived."""
         label = label_of(root, path)
         return cls(item_id(path), path, "", label, width, height, file_size, file_mtime_ns, file_digest)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Item:
+        """The item of fields that Milvus has returned."""
+        attributes = {name: value for name, value in row.items() if name not in ITEM_FIELDS}
+        return cls(**{name: row[name] for name in ITEM_FIELDS}, attributes=attributes)
 
     def row(self) -> dict[str, int | str]:
         """The fields that every item has."""

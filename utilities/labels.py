@@ -1,4 +1,4 @@
-"""What an image shows, as far as someone has said so: the folder that it lies in, or a CSV."""
+"""What an item shows, as far as someone has said so: the folder that its file lies in, or a CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utilities.sampling import draw_sample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Columns of a CSV of labels; others are passed over.
+#: Columns of a CSV of labels; others are passed over, but for `part`, which may name one of several items of a file.
 COLUMNS = ("path", "label")
 
 
@@ -46,8 +46,8 @@ class Labels:
         return np.where(self.codes >= 0, np.append(counts, 1)[self.codes] - 1, 0)
 
 
-def read_labels(file: Path) -> dict[str, str]:
-    """Labels by path, from a CSV with a header that names the columns `path` and `label`.
+def read_labels(file: Path) -> dict[tuple[str, str], str]:
+    """Labels by path and part, from a CSV with a header that names the columns `path` and `label`, and perhaps `part`.
 
     Args:
         file: UTF-8; paths as the id map has them, relative to the collection's root.
@@ -69,11 +69,13 @@ def read_labels(file: Path) -> dict[str, str]:
             f"{str(file)!r} has no column {' and no column '.join(missing)}; its first line must be a header that "
             "names path and label."
         )
-    different = rows.drop_duplicates(list(COLUMNS))
-    twice = different["path"][different["path"].duplicated()]
+    if "part" not in rows:
+        rows["part"] = ""
+    different = rows.drop_duplicates([*COLUMNS, "part"])
+    twice = different["path"][different.duplicated(["path", "part"])]
     if len(twice):
         raise InvalidArgument(f"{str(file)!r} gives {twice.iloc[0]!r} more than one label; each path has one.")
-    return dict(zip(rows["path"], rows["label"], strict=True))
+    return dict(zip(zip(rows["path"], rows["part"], strict=True), rows["label"], strict=True))
 
 
 def labelled_sample(items: pd.DataFrame, file: Path | None, count: int) -> tuple[pd.DataFrame, Labels]:
@@ -92,7 +94,7 @@ def labelled_sample(items: pd.DataFrame, file: Path | None, count: int) -> tuple
     """
     items = items.sort_values("path", ignore_index=True)
     labels = labels_of(items, file)
-    possible = np.flatnonzero(labels.codes >= 0)
+    possible = np.flatnonzero(labels.codes >= 0) if file else np.arange(len(items))
     rows = possible[draw_sample(len(possible), count)]
     return items.iloc[rows].reset_index(drop=True), labels.take(rows)
 
@@ -100,8 +102,13 @@ def labelled_sample(items: pd.DataFrame, file: Path | None, count: int) -> tuple
 def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
     """The labels of items.
 
+    A label of a whole image, by its folder or by a path without a part, is that of the face nearest to its middle,
+    where items are faces: whom a photograph is of stands there (the rule of Labeled Faces in the Wild: Huang et al.,
+    2007). The other faces in it have none.
+
     Args:
-        items: n rows with the columns `path` and `label`.
+        items: n rows with the columns `path` and `label`; of faces also `part`, `width`, `height` and what
+            `Face.attributes` has.
         file: as for `read_labels`; None to take the folder that holds each file.
 
     Raises:
@@ -109,12 +116,28 @@ def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
     """
     if items.empty:
         raise InvalidArgument("The collection holds no items; load a tree into it first.")
+    means_image = _means_image(items)
     if file is None:
-        return Labels.of(items["label"].tolist())
+        return Labels.of(items["label"].where(means_image, None).tolist())
     known = read_labels(file)
-    found = Labels.of([known.get(path) or None for path in items["path"]])
+    parts = items["part"] if "part" in items else [""] * len(items)
+    found = Labels.of(
+        [
+            known.get((path, part)) or (known.get((path, "")) if whole else None) or None
+            for path, part, whole in zip(items["path"], parts, means_image, strict=True)
+        ]
+    )
     if not found.names:
         raise InvalidArgument(
             f"{str(file)!r} names none of the {len(items):,} items by its path, such as {items['path'].iloc[0]!r}."
         )
     return found
+
+
+def _means_image(items: pd.DataFrame) -> pd.Series[bool]:
+    """Which items a label of their whole image means: all that are images, and of an image's faces the middle one."""
+    if "face_left" not in items:
+        return pd.Series(True, index=items.index)
+    across = (items["face_left"] + items["face_width"] / 2 - items["width"] / 2) / items["width"]
+    down = (items["face_top"] + items["face_height"] / 2 - items["height"] / 2) / items["height"]
+    return pd.Series(~(across**2 + down**2).groupby(items["path"]).rank(method="first").gt(1), index=items.index)

@@ -105,15 +105,15 @@ def on_a_grid(points: NDArray[np.float64]) -> NDArray[np.int64]:
 class Clusters:
     """A division of n vectors into k groups."""
 
-    #: (n,) the group of each, from 0; the largest group first.
+    #: (n,) the group of each, from 0; the largest group first. -1 for what is in none.
     codes: NDArray[np.int64]
-    #: (n,) cosine with the middle of the own group.
+    #: (n,) cosine with the middle of the own group; 0 for what is in none.
     typicality: NDArray[np.float32]
 
     @property
     def count(self) -> int:
         """How many groups there are."""
-        return int(self.codes.max()) + 1
+        return int(self.codes.max(initial=-1)) + 1
 
     def most_typical(self, cluster: int, count: int) -> NDArray[np.int64]:
         """Numbers of a group's vectors, the nearest to its middle first."""
@@ -130,12 +130,41 @@ def k_means(embeddings: NDArray[np.float32], count: int) -> Clusters:
     """
     from sklearn.cluster import KMeans
 
-    found = KMeans(count, n_init=4, random_state=0).fit(embeddings)
-    sizes = np.bincount(found.labels_, minlength=count)
-    place = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable")
-    middles = found.cluster_centers_ / np.maximum(np.linalg.norm(found.cluster_centers_, axis=1, keepdims=True), 1e-12)
-    typicality = np.sum(embeddings * middles[found.labels_], axis=1)
-    return Clusters(place[found.labels_].astype(np.int64), typicality.astype(np.float32))
+    return _clusters(embeddings, KMeans(count, n_init=4, random_state=0).fit_predict(embeddings))
+
+
+def hdbscan(embeddings: NDArray[np.float32], least: int = 3) -> Clusters:
+    """Campello, Moulavi and Sander, Density-based clustering (2013), by scikit-learn: groups of any density, no number.
+
+    What lies alone is in no group. Time grows with the square of n: 20,000 take minutes.
+
+    Args:
+        embeddings: (n, dimension), rows of length 1.
+        least: the fewest members of a group, at least 2.
+    """
+    from sklearn.cluster import HDBSCAN
+
+    if len(embeddings) <= least:  # of which scikit-learn makes no groups
+        return _clusters(embeddings, np.full(len(embeddings), -1))
+    # On the unit sphere the Euclidean distance orders as the cosine does.
+    found = HDBSCAN(min_cluster_size=least, min_samples=min(least, len(embeddings) - 1), copy=True)
+    return _clusters(embeddings, found.fit_predict(embeddings.astype(np.float64)))
+
+
+def _clusters(embeddings: NDArray[np.float32], groups: NDArray[np.int64]) -> Clusters:
+    """Groups, numbered anew by their size, and how typical each of their members is."""
+    grouped = groups >= 0
+    count = int(groups.max(initial=-1)) + 1
+    sizes = np.bincount(groups[grouped], minlength=count)
+    place = np.argsort(np.argsort(-sizes, kind="stable"), kind="stable").astype(np.int64)
+    sums = np.zeros((count, embeddings.shape[1]))
+    np.add.at(sums, groups[grouped], embeddings[grouped])
+    middles = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    codes = np.full(len(groups), -1, np.int64)
+    codes[grouped] = place[groups[grouped]]
+    typicality = np.zeros(len(groups), np.float32)
+    typicality[grouped] = np.sum(embeddings[grouped] * middles[groups[grouped]], axis=1)
+    return Clusters(codes, typicality)
 
 
 def purity(clusters: Clusters, labels: Labels) -> float:
@@ -152,6 +181,33 @@ def normalized_mutual_information(clusters: Clusters, labels: Labels) -> float:
 
     labelled = labels.codes >= 0
     return float(normalized_mutual_info_score(labels.codes[labelled], clusters.codes[labelled]))
+
+
+def pairwise_precision_recall(clusters: Clusters, labels: Labels) -> tuple[float, float]:
+    """How right groups are, by pairs of labelled items (Manning et al. 2008, section 16.3).
+
+    An item in no group is in one pair with nothing.
+
+    Returns:
+        The part of the pairs in one group that share their label, 1 where there is no pair; and the part of the pairs
+        that share their label that are in one group, 1 where there is none.
+    """
+    from sklearn.metrics.cluster import contingency_matrix
+
+    labelled = labels.codes >= 0
+    groups = clusters.codes[labelled].copy()
+    alone = groups < 0
+    groups[alone] = clusters.count + np.arange(alone.sum())
+    if not len(groups):
+        return 1.0, 1.0
+    table = contingency_matrix(labels.codes[labelled], groups, sparse=True)
+
+    def pairs(sizes: NDArray[np.int64]) -> int:
+        return int((sizes * (sizes - 1) // 2).sum())
+
+    both = pairs(table.data.astype(np.int64))
+    together, alike = (pairs(np.asarray(table.sum(axis=axis), np.int64).ravel()) for axis in (0, 1))
+    return both / together if together else 1.0, both / alike if alike else 1.0
 
 
 def _unit_square(points: NDArray[np.floating]) -> NDArray[np.float64]:

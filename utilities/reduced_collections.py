@@ -127,9 +127,9 @@ def copy_reduced(
         total = count_items(client, source.name)
         try:
             with tqdm(total=total, unit="item", desc=name, disable=not progress) as bar:
-                for page, vectors in stored_embeddings(client, source, ITEM_FIELDS):
+                for page, vectors in stored_embeddings(client, source, [*ITEM_FIELDS, *source.attributes]):
                     missing = [row for row, each in enumerate(page) if each["id"] not in there]
-                    items = [Item(**page[row]) for row in missing]
+                    items = [Item.of_row(page[row]) for row in missing]
                     insert_items(client, target, items, projection(unit_length(vectors[missing])), attempt)
                     there.update(item.id for item in items)
                     bar.update(len(page))
