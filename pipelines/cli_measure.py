@@ -16,6 +16,8 @@ from pipelines.printing import (
     print_exploration_as_json,
     print_indexes,
     print_indexes_as_json,
+    print_people,
+    print_people_as_json,
     print_reduction,
     print_reduction_as_json,
 )
@@ -188,3 +190,28 @@ def explore(
         settings=context.obj,
     )
     print_exploration_as_json(exploration) if as_json else print_exploration(exploration)
+
+
+@app.command()
+def people(
+    context: typer.Context,
+    collection: Collection,
+    labels: Annotated[
+        Optional[Path],
+        typer.Option(
+            parser=lambda path: Path(path).expanduser(),
+            metavar="FILE",
+            help="A CSV with the columns path and label, and perhaps part, a face's number: who some of the faces are. "
+            "People are named by it, and judged.",
+        ),
+    ] = None,
+    least: Annotated[int, typer.Option(min=2, help="The fewest faces of a person.")] = 3,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Group the faces of a collection by whose they are, and draw a contact sheet of each person."""
+    from pipelines import people as pipeline
+
+    out = _out(out, collection) if out else _out(None, collection) / "people"
+    found = pipeline.run(collection, labels=labels, least=least, out=out, settings=context.obj)
+    print_people_as_json(found) if as_json else print_people(found)

@@ -12,6 +12,7 @@ import pandas as pd
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument, MissingPackage
 from utilities.explore_page import explore_page
+from utilities.faces import boxes_of
 from utilities.labels import Labels, labelled_sample
 from utilities.maps import Clusters, k_means, normalized_mutual_information, on_a_grid, purity, tsne, umap
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
@@ -96,7 +97,8 @@ def run(
     except MissingPackage as error:
         without_umap = str(error)
     root = info.root or Path()
-    thumbnails = read_thumbnails([root / path for path in items["path"]], settings, progress=progress)
+    files = [root / path for path in items["path"]]
+    thumbnails = read_thumbnails(files, boxes_of(items), settings, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     pictures = _draw_maps(out, collection, maps, truth)
     cells = on_a_grid(maps["t-SNE"])
@@ -142,9 +144,10 @@ def _draw_clusters(
     from utilities.plots import Tile, neighbour_rows
 
     paths = items["path"].tolist()
+    boxes = boxes_of(items)
 
     def tile(item: int, title: str, subtitle: str) -> Tile:
-        return Tile((info.root or Path()) / paths[item], title, subtitle)
+        return Tile((info.root or Path()) / paths[item], title, subtitle, boxes[item])
 
     rows = []
     for cluster in range(min(CLUSTERS_SHOWN, clusters.count)):

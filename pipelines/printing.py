@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.explore import Exploration
     from pipelines.load import LoadSummary
     from pipelines.manage import CollectionState
+    from pipelines.people import People
     from pipelines.query import QueryResult
     from pipelines.reduce import Reduction, Worth
     from utilities.collection_info import CollectionInfo
@@ -263,6 +264,35 @@ def print_exploration(exploration: Exploration) -> None:
 
 def print_exploration_as_json(exploration: Exploration) -> None:
     print_json(asdict(exploration))
+
+
+#: People of the table; all are in the CSV.
+_PEOPLE = 20
+
+
+def print_people(people: People) -> None:
+    print(
+        f"{people.collection}: {counted(people.faces, 'face')} of {len(people.people):,} people; {people.alone:,} are "
+        "like too few others to be anybody's"
+    )
+    if people.people:
+        rows = [
+            [str(each.number), printable(each.name), f"{each.faces:,}", f"{each.share:.0%}" if each.share else "-"]
+            for each in people.people[:_PEOPLE]
+        ]
+        print_table(["person", "name", "faces", "of that label"], rows, right={0, 2, 3})
+        more = len(people.people) - _PEOPLE
+        print(f"{more:,} more: {people.csv}" if more > 0 else f"everybody: {people.csv}")
+        print(f"contact sheets: {people.people[0].sheet} and so on")
+    if people.precision is not None and people.recall is not None:
+        print(
+            f"pairwise precision {people.precision:.4f} (pairs put together that are one person), recall "
+            f"{people.recall:.4f} (pairs of one person that are together)"
+        )
+
+
+def print_people_as_json(people: People) -> None:
+    print_json(asdict(people))
 
 
 def counted(number: int, thing: str) -> str:

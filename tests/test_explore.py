@@ -150,7 +150,7 @@ def test_tiles_lie_where_their_points_do(tmp_path: Path, settings: Settings) -> 
     assert grid.getpixel((10, 30)) == (255, 0, 0)
     assert grid.getpixel((30, 10)) == (0, 0, 255)
     assert grid.getpixel((10, 10)) == (255, 255, 255)
-    assert read_thumbnails([tmp_path / "nothing.png"], settings, progress=False) == [NOTHING]
+    assert read_thumbnails([tmp_path / "nothing.png"], [None], settings, progress=False) == [NOTHING]
 
 
 def test_the_command_prints_what_was_drawn(

@@ -144,13 +144,10 @@ def roc_chart(name: str, verification: Verification) -> Figure:
     false, true = verification.false_match_rates, verification.true_match_rates
     lowest = 1 / verification.non_mated  # One pair: less than this was not measured.
     axes.plot(np.maximum(false, lowest), true, color=STYLES[0]["color"], linewidth=1.8, drawstyle="steps-post")
+    equal = verification.equal_error_rate
     marks = (
         ("1 in 1,000", 1e-3, verification.true_match_rate, verification.threshold),
-        (
-            "equal error",
-            *(verification.equal_error_rate, 1 - verification.equal_error_rate),
-            verification.equal_error_threshold,
-        ),
+        ("equal error", equal, 1 - equal, verification.equal_error_threshold),
     )
     for number, (mark, x, y, threshold) in enumerate(marks):
         axes.plot(x, y, color=STYLES[1]["color"], marker=MARKERS[number], markersize=8)

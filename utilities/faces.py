@@ -73,7 +73,7 @@ def boxes_of(items: pd.DataFrame) -> list[Crop | None]:
     """
     rows = items.to_dict("records")
     faces = (Face.of({str(name): value for name, value in row.items()}) for row in rows)
-    return [face and face.part_of(row["width"], row["height"]) for face, row in zip(faces, rows, strict=True)]
+    return [face.part_of(row["width"], row["height"]) if face else None for face, row in zip(faces, rows, strict=True)]
 
 
 #: Names of `Face.attributes`.

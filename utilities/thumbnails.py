@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from tqdm import tqdm
 
+from utilities.crops import Crop
 from utilities.errors import ImageError
 from utilities.image_files import open_image
 from utilities.settings import Settings
@@ -29,18 +31,24 @@ MOST_SIDE = 65_500
 NOTHING = Image.new("RGB", (SIDE, SIDE * 3 // 4), "#d9dde0")
 
 
-def read_thumbnails(files: Sequence[Path], settings: Settings, *, progress: bool = True) -> list[Image.Image]:
-    """A thumbnail of each file, or a grey one where it cannot be read."""
+def read_thumbnails(
+    files: Sequence[Path], boxes: Sequence[Crop | None], settings: Settings, *, progress: bool = True
+) -> list[Image.Image]:
+    """A thumbnail of each file, or of the part of it that is boxed; a grey one where it cannot be read."""
     with ThreadPoolExecutor(thread_name_prefix="thumbnail") as pool:
-        read = pool.map(partial(_thumbnail, settings=settings), files)
+        read = pool.map(partial(_thumbnail, settings=settings), files, boxes)
         return [*tqdm(read, total=len(files), unit="image", desc="thumbnails", disable=not progress)]
 
 
-def _thumbnail(file: Path, settings: Settings) -> Image.Image:
+def _thumbnail(file: Path, box: Crop | None, settings: Settings) -> Image.Image:
+    # A part that is small needs more of the whole's pixels.
+    at_least = SIDE if box is None else math.ceil(SIDE / min(box.width, box.height))
     try:
-        image = open_image(file, settings, at_least=SIDE)
+        image = open_image(file, settings, at_least=at_least)
     except ImageError:
         return NOTHING
+    if box:  # Faces are drawn alike, however small they are in their pictures.
+        return ImageOps.contain(box.of(image), (SIDE, SIDE))
     image.thumbnail((SIDE, SIDE))
     return image
 
@@ -75,6 +83,25 @@ def tile_map(
         small.thumbnail((tile, tile))
         corner = (round(x * (side - tile) + (tile - small.width) / 2), round((1 - y) * (side - tile)))
         canvas.paste(small, corner)
+    return canvas
+
+
+def contact_sheet(heading: str, tiles: Sequence[Image.Image], columns: int = 8) -> Image.Image:
+    """Pictures in rows below a heading, each in the middle of its cell.
+
+    Args:
+        heading: a line of text.
+        tiles: n pictures, at most `SIDE` pixels wide and high.
+        columns: pictures in a row.
+    """
+    gap, top = 8, 40
+    rows = math.ceil(len(tiles) / columns)
+    canvas = Image.new("RGB", (gap + columns * (SIDE + gap), top + rows * (SIDE + gap)), "white")
+    ImageDraw.Draw(canvas).text((gap, gap), heading, fill="#22303a", font=ImageFont.load_default(18))
+    for number, picture in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left, upper = gap + column * (SIDE + gap), top + row * (SIDE + gap)
+        canvas.paste(picture, (left + (SIDE - picture.width) // 2, upper + (SIDE - picture.height) // 2))
     return canvas
 
 
