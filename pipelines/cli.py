@@ -114,7 +114,7 @@ def load(
     backbone: Annotated[
         Optional[str],
         typer.Option(
-            help=f"{BACKBONE} Of faces: dlib, facenet, facenet512, arcface, ghostfacenet, openface or vggface. "
+            help=f"{BACKBONE} Of faces: dlib, facenet, facenet512, arcface, openface or vggface. "
             "[default: the collection's own, else resnet50, or dlib for faces]"
         ),
     ] = None,

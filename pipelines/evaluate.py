@@ -98,7 +98,7 @@ def run(
             f"The labels of the {len(items):,} items of {collection!r} tell nothing: some items must share one, and "
             "not all of them; give a CSV with --labels."
         )
-    rankings = leave_one_out(client, info, ids, chosen, top_k, progress=progress)
+    rankings = leave_one_out(client, info, ids, chosen, truth.codes >= 0, top_k, progress=progress)
     values = score(rankings, truth)
     embeddings = read_embeddings(client, info, ids) if exact or info.of_faces else None
     if exact and embeddings is not None:

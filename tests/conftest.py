@@ -140,6 +140,14 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "networks"
 
 
+@pytest.fixture(scope="session")
+def face_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of exported networks that holds dlib's."""
+    home = tmp_path_factory.mktemp("face_networks")
+    load_embedder("dlib", settings=Settings(home=home))
+    return home / "networks"
+
+
 @pytest.fixture
 def lookalike(settings: Settings, networks: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command in a process of its own, with the untrained MobileNetV2 at hand."""
@@ -169,3 +177,11 @@ def test_data() -> Path:
     path = Path(folder).resolve()
     assert (path / "data" / "caltech101").is_dir(), f"LOOKALIKE_TEST_DATA={folder} holds no data/caltech101"
     return path
+
+
+@pytest.fixture(scope="session")
+def lfw(test_data: Path) -> Path:
+    """Photographs of people, a folder for each."""
+    folder = test_data / "data" / "lfw"
+    assert folder.is_dir(), f"{test_data} holds no data/lfw"
+    return folder

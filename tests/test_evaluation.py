@@ -84,8 +84,8 @@ def test_milvus_is_searched_with_the_items_own_vectors(
     info = describe_collection(client, "colours")
     items = read_items(client, "colours").sort_values("path", ignore_index=True)
     ids = items["id"].to_numpy()
-    everything = np.arange(15)
-    rankings = leave_one_out(client, info, ids, everything, k=4, progress=False)
+    everything, labelled = np.arange(15), np.ones(15, bool)
+    rankings = leave_one_out(client, info, ids, everything, labelled, k=4, progress=False)
     embeddings = read_embeddings(client, info, ids)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(embeddings[items["path"] == "red/red_0.png"], [[1, 0, 0]], atol=1e-6)
@@ -96,9 +96,14 @@ def test_milvus_is_searched_with_the_items_own_vectors(
         assert query not in found
         np.testing.assert_allclose(similarity[query, found], similarity[query, exact[query]], atol=1e-6)
     some = np.array([2, 9])
-    np.testing.assert_array_equal(
-        leave_one_out(client, info, ids, some, k=4, progress=False).neighbours, rankings.neighbours[some]
-    )
+    fewer = leave_one_out(client, info, ids, some, labelled, k=4, progress=False)
+    np.testing.assert_array_equal(fewer.neighbours, rankings.neighbours[some])
+    # What has no label is passed over, and it is looked further for others.
+    unknown = rankings.neighbours[some[0], :2]
+    labelled[unknown] = False
+    without = leave_one_out(client, info, ids, some, labelled, k=9, progress=False).neighbours
+    assert not np.isin(without, unknown).any()
+    assert (without >= 0).all()
 
 
 @pytest.fixture

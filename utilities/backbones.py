@@ -74,12 +74,12 @@ BACKBONES = {
     "densenet121": Backbone("DenseNet121", 1024, "torch"),
     "convnexttiny": Backbone("ConvNeXtTiny", 768, "inside"),
     "xception": Backbone("Xception", 2048, "tf", input_size=299),
-    # Of faces. All but the first are DeepFace's.
+    # Of faces. All but the first are DeepFace's: those of its networks whose files Keras 3 reads rightly. It would give
+    # the weights of GhostFaceNet to other layers than theirs, without an error.
     "dlib": _faces("dlib", 128, "dlib", 150),
     "facenet": _faces("Facenet", 128, "deepface", 160),
     "facenet512": _faces("Facenet512", 512, "deepface", 160),
     "arcface": _faces("ArcFace", 512, "deepface", 112),
-    "ghostfacenet": _faces("GhostFaceNet", 512, "deepface", 112),
     "openface": _faces("OpenFace", 128, "deepface", 96),
     "vggface": _faces("VGG-Face", 4096, "deepface", 224),
 }

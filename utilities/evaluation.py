@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo
 from utilities.labels import Labels
-from utilities.milvus_utilities import nearest_neighbours, stored_embeddings
+from utilities.milvus_utilities import nearest_that, stored_embeddings
 from utilities.retrieval_metrics import (
     average_precision,
     exact_rankings,
@@ -61,19 +62,23 @@ def leave_one_out(
     info: CollectionInfo,
     ids: NDArray[np.int64],
     queries: NDArray[np.int64],
+    labelled: NDArray[np.bool_],
     k: int = TOP_K,
     *,
     progress: bool = True,
 ) -> Rankings:
     """Search a collection, through Milvus, with the vectors of its own items; each is left out of its own answer.
 
-    The vectors are read back as a stream: nothing is embedded again, and memory holds the answers alone.
+    So is what has no label, since nobody knows whether it would be right, as in Philbin et al., Object retrieval with
+    large vocabularies (2007). The vectors are read back as a stream: nothing is embedded again, and memory holds the
+    answers alone.
 
     Args:
         client: from `connect`.
         info: the collection.
         ids: (n,) of its items.
         queries: (m,) numbers of those to search with, as positions in `ids`.
+        labelled: (n,) which items have a label.
         k: neighbours of each.
         progress: whether to draw a progress bar on standard error.
 
@@ -83,17 +88,23 @@ def leave_one_out(
     Raises:
         DatabaseError: Milvus failed.
     """
-    number = {int(each): row for row, each in enumerate(ids)}
+    number = {int(each): row for row, each in enumerate(ids) if labelled[row]}
     place = {int(ids[query]): row for row, query in enumerate(queries)}
     neighbours = np.full((len(queries), k), -1, np.int64)
     with tqdm(total=len(queries), unit="query", desc=info.name, disable=not progress) as bar:
         for page, vectors in stored_embeddings(client, info):
             wanted = [row for row, each in enumerate(page) if each["id"] in place]
+            own = [page[row]["id"] for row in wanted]
+
+            def others(query: int, rows: list[dict[str, Any]], own: list[int] = own) -> list[dict[str, Any]]:
+                return [row for row in rows if row["id"] != own[query] and row["id"] in number]
+
             # One more than is asked for, since an item's nearest neighbour is itself.
-            answers = nearest_neighbours(client, info, vectors[wanted], k + 1, fields=["id"]) if wanted else []
-            for own, answer in zip((page[row]["id"] for row in wanted), answers, strict=True):
-                found = [number[row["id"]] for row in answer if row["id"] != own and row["id"] in number][:k]
-                neighbours[place[own], : len(found)] = found
+            search = partial(nearest_that, others, client, info, depth=k + 1, fields=["id"])
+            answers = search(vectors[wanted], k) if wanted else []
+            for each, answer in zip(own, answers, strict=True):
+                found = [number[row["id"]] for row in answer]
+                neighbours[place[each], : len(found)] = found
             bar.update(len(wanted))
     return Rankings(queries, neighbours)
 
@@ -131,7 +142,7 @@ def highest_precision(labels: Labels, queries: NDArray[np.int64], k: int = TOP_K
 def exact_score(
     embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
 ) -> dict[str, NDArray[np.float64]]:
-    """As `score`, every vector compared with every other by cosine, and `map`, the average precision of whole rankings.
+    """As `score`, vectors with a label compared with each other by cosine, and `map`, the worth of whole rankings.
 
     Args:
         embeddings: (n, dimension) of all items, rows of length 1.
@@ -139,10 +150,12 @@ def exact_score(
         queries: (m,) numbers of the items to search with, from `choose_queries`.
         progress: whether to draw a progress bar on standard error.
     """
+    labelled = np.flatnonzero(labels.codes >= 0)
+    own = np.searchsorted(labelled, queries)
     neighbours, worth = [], []
     with tqdm(total=len(queries), unit="query", desc="exact search", disable=not progress) as bar:
-        for nearest, values in exact_rankings(embeddings, labels.codes, queries, TOP_K):
-            neighbours.append(nearest)
+        for nearest, values in exact_rankings(embeddings[labelled], labels.codes[labelled], own, TOP_K):
+            neighbours.append(labelled[nearest])
             worth.append(values)
             bar.update(len(values))
     found = np.full((len(queries), TOP_K), -1, np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -91,6 +91,46 @@ def nearest_neighbours(
             return search(messages[0])
         with ThreadPoolExecutor(ahead, "search") as pool, closing(in_order(pool, search, messages, ahead)) as answers:
             return [rows for answer in answers for rows in answer]
+
+
+def nearest_that(
+    keep: Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]],
+    client: MilvusClient,
+    info: CollectionInfo,
+    embeddings: NDArray[np.floating[Any]],
+    top_k: int,
+    filter: str = "",
+    fields: Sequence[str] = ITEM_FIELDS,
+    depth: int | None = None,
+) -> list[list[dict[str, Any]]]:
+    """The nearest items that are kept, of each of several vectors: where too few are, it is looked further.
+
+    Args:
+        keep: given a vector's number and its nearest items, returns those of them that count, in their order.
+        client: from `connect`.
+        info: the collection.
+        embeddings: (n, dimension).
+        top_k: items for each, as for `nearest_neighbours`.
+        filter: as for `nearest_neighbours`.
+        fields: as for `nearest_neighbours`.
+        depth: how many items to look at first; by default as many as are wanted.
+
+    Returns:
+        n lists as `nearest_neighbours` returns them; shorter ones where no more are kept among the nearest `MAX_TOP_K`.
+
+    Raises:
+        LookalikeError: as for `nearest_neighbours`.
+    """
+    found: dict[int, list[dict[str, Any]]] = {}
+    wanted, depth = list(range(len(embeddings))), depth or top_k
+    while wanted:
+        answers = nearest_neighbours(client, info, embeddings[wanted], depth, filter, fields)
+        for number, rows in zip(wanted, answers, strict=True):
+            found[number] = keep(number, rows)[:top_k]
+        seen = {number: len(rows) for number, rows in zip(wanted, answers, strict=True)}
+        wanted = [each for each in wanted if len(found[each]) < top_k and seen[each] == depth < MAX_TOP_K]
+        depth = min(2 * depth, MAX_TOP_K)
+    return [found[number] for number in range(len(embeddings))]
 
 
 def _search(

@@ -19,7 +19,7 @@ from utilities.faces import Face
 from utilities.image_files import ImageSource, open_image
 from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
-from utilities.milvus_utilities import MAX_TOP_K, connect, describe_collection, nearest_neighbours, settle
+from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours, nearest_that, settle
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,40 +208,16 @@ def nearest_matches(
         image only the nearest is a match.
     """
     fields = [*ITEM_FIELDS, *info.attributes]
-    if info.of_faces:
-        neighbours = [
-            rows[offset:] for rows in _nearest_files(client, info, embeddings, offset + top_k, filter, fields)
-        ]
+    if info.of_faces:  # Milvus's own grouping is not in servers before 2.4.
+        nearest = nearest_that(_first_of_each_file, client, info, embeddings, offset + top_k, filter, fields)
+        neighbours = [rows[offset:] for rows in nearest]
     else:
         neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset)
     return [[_match(info, rank, row) for rank, row in enumerate(rows, start=offset + 1)] for rows in neighbours]
 
 
-def _nearest_files(
-    client: MilvusClient,
-    info: CollectionInfo,
-    embeddings: NDArray[np.float32],
-    files: int,
-    filter: str,
-    fields: Sequence[str],
-) -> list[list[dict[str, Any]]]:
-    """The nearest item of each file, by looking further where several are of one file.
-
-    Milvus's own grouping is not in servers before 2.4.
-    """
-    found: dict[int, list[dict[str, Any]]] = {}
-    wanted, top_k = list(range(len(embeddings))), files
-    while wanted:
-        further = []
-        for query, rows in zip(
-            wanted, nearest_neighbours(client, info, embeddings[wanted], top_k, filter, fields), strict=True
-        ):
-            first = {row["path"]: row for row in reversed(rows)}
-            found[query] = [row for row in rows if row is first[row["path"]]][:files]
-            if len(found[query]) < files and len(rows) == top_k < MAX_TOP_K:
-                further.append(query)
-        wanted, top_k = further, min(2 * top_k, MAX_TOP_K)
-    return [found[query] for query in range(len(embeddings))]
+def _first_of_each_file(_: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({row["path"]: row for row in reversed(rows)}.values())[::-1]
 
 
 def plot_similar_images(
