@@ -140,6 +140,14 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "networks"
 
 
+@pytest.fixture(scope="session")
+def face_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of exported networks that holds dlib's."""
+    home = tmp_path_factory.mktemp("face_networks")
+    load_embedder("dlib", settings=Settings(home=home))
+    return home / "networks"
+
+
 @pytest.fixture
 def lookalike(settings: Settings, networks: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command in a process of its own, with the untrained MobileNetV2 at hand."""
