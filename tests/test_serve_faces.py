@@ -16,7 +16,7 @@ from tests.serving import COLOURS, FACES, Site, loaded_home, run_lookalike, serv
 from tests.test_serve import paths, png, refused
 from utilities.items import item_id
 
-#: Everyone by whom `data/lfw` has pictures that show nobody else.
+#: Some of whom `data/lfw` has pictures that show nobody else.
 PEOPLE = ("Alvaro_Uribe", "Jennifer_Aniston", "Laura_Bush", "Tony_Blair")
 
 
@@ -35,13 +35,24 @@ def group_picture(test_data: Path, people: tuple[str, ...] = PEOPLE[:3]) -> Imag
 
 
 def copy_people(test_data: Path, root: Path) -> Path:
-    """Four people with four pictures each, and a noise that nobody is in."""
+    """Everyone with four pictures, and a noise that nobody is in."""
     for person in PEOPLE:
         (root / person).mkdir(parents=True)
         for picture in pictures_of(test_data, person)[:4]:
             shutil.copy(picture, root / person)
     Image.effect_noise((200, 200), 90).save(root / "noise.png")
     return root
+
+
+def home_of_both(folder: Path, networks: Path, face_networks: Path, tree: Path) -> Path:
+    """A home with the faces of a tree, and a collection of coloured images."""
+    both = folder / "networks"
+    both.mkdir()
+    for network in (*networks.iterdir(), *face_networks.iterdir()):
+        (both / network.name).symlink_to(network)
+    home = loaded_home(folder, both, tree, FACES)
+    assert run_lookalike(home, "load", draw_colours(folder / "colours"), *COLOURS).returncode == 0
+    return home
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +157,13 @@ def test_a_face_that_cannot_be_meant_is_refused(site: Site, body: dict[str, Any]
 
 
 def test_collections_say_what_they_hold(networks: Path, face_networks: Path, tree: Path, tmp_path: Path) -> None:
-    both = tmp_path / "networks"
-    both.mkdir()
-    for network in (*networks.iterdir(), *face_networks.iterdir()):
-        (both / network.name).symlink_to(network)
-    home = loaded_home(tmp_path, both, tree, FACES)
-    colours = draw_colours(tmp_path / "colours")
-    assert run_lookalike(home, "load", colours, *COLOURS).returncode == 0
-    with serving(home) as site:
+    with serving(home_of_both(tmp_path, networks, face_networks, tree)) as site:
         known = site.client.get("/collections").json()
         assert [(each["name"], each["what"], each["items"]) for each in known] == [
             ("colours", "images", 15),
             ("people", "faces", 16),
         ]
-        picture = colours / "red/red_0.png"
+        picture = tmp_path / "colours/red/red_0.png"
         sentence = "face: 'colours' holds images, which are searched as a whole; leave out face."
         assert refused(site.search(picture, face=1), 422) == sentence
         result = site.search(picture, top_k=1).json()
