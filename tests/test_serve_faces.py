@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,11 +12,18 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.datastructures import UploadFile
 
 from tests.conftest import draw_colours
 from tests.serving import COLOURS, FACES, Site, loaded_home, run_lookalike, serving
 from tests.test_serve import paths, png, refused
+from utilities.errors import DatabaseError
 from utilities.items import item_id
+from utilities.milvus_utilities import connect, count_items, insert_items
+from utilities.settings import Settings
+from utilities.web import items
+from utilities.web.models import AddedItems, SearchResult
+from utilities.web.service import Service
 
 #: Some of whom `data/lfw` has pictures that show nobody else.
 PEOPLE = ("Alvaro_Uribe", "Jennifer_Aniston", "Laura_Bush", "Tony_Blair")
@@ -74,6 +83,7 @@ def site(loaded: Path) -> Iterator[Site]:
 def search(site: Site, picture: Image.Image | Path, **options: Any) -> Any:
     answer = site.search(picture if isinstance(picture, Path) else png(picture), "people", **options)
     assert answer.status_code == 200, answer.text
+    SearchResult.model_validate(answer.json())
     return answer.json()
 
 
@@ -215,15 +225,16 @@ def test_all_faces_of_an_image_are_added_and_each_is_removed(
     path, group = 'it\'s "new"/group.png', group_picture(test_data)
     made = site.client.post(WHERE, files={"file": png(group)}, data={"path": path})
     assert made.status_code == 201, made.text
-    items = made.json()["items"]
-    assert [(item["id"], item["path"], item["part"]) for item in items] == [
+    AddedItems.model_validate(made.json())
+    added = made.json()["items"]
+    assert [(item["id"], item["path"], item["part"]) for item in added] == [
         (str(item_id(path, part)), path, part) for part in ("1", "2", "3")
     ]
     assert site.client.get(made.headers["location"]).content == png(group)
     result = search(site, group, face=2, top_k=1)
-    assert (result["matches"][0]["id"], result["matches"][0]["box"]) == (items[1]["id"], items[1]["box"])
+    assert (result["matches"][0]["id"], result["matches"][0]["box"]) == (added[1]["id"], added[1]["box"])
     assert count(site) == 19
-    assert site.client.delete(f"{WHERE}/{items[1]['id']}").status_code == 204
+    assert site.client.delete(f"{WHERE}/{added[1]['id']}").status_code == 204
     assert count(site) == 18
     assert search(site, group, face=2, top_k=1)["matches"][0]["path"] != path
     assert search(site, group, face=1, top_k=1)["matches"][0]["path"] == path
@@ -252,6 +263,26 @@ def test_an_image_that_has_changed_leaves_no_face_behind(writable: tuple[Site, P
     again = run_lookalike(home, "load", tree, "--collection", "people")
     assert "18 found: 0 inserted, 18 unchanged, 0 without a face" in again.stdout
     assert "disagreed" not in again.stderr
+
+
+def test_faces_of_which_nobody_knows_whether_they_were_taken_are_forgotten(
+    loaded: Path, tree: Path, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def insert_and_fail(*arguments: Any) -> None:
+        insert_items(*arguments)
+        raise DatabaseError("No answer came.")
+
+    monkeypatch.setattr(items, "insert_items", insert_and_fail)
+    shutil.copytree(loaded, tmp_path / "home", symlinks=True)
+    settings = Settings(home=tmp_path / "home")
+    client = connect(settings=settings)
+    service = Service(settings, client, None)
+    upload = UploadFile(io.BytesIO(png(group_picture(test_data))))
+    with contextlib.closing(client), contextlib.closing(service.search):
+        with pytest.raises(DatabaseError):
+            items._add(service, "people", "group.png", upload)
+        assert count_items(client, "people") == 16
+    assert not (tree / "group.png").exists()
 
 
 def test_an_image_without_a_face_is_not_added(writable: tuple[Site, Path, Path]) -> None:
