@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,16 @@ def run_lookalike(home: Path, *arguments: str | Path, **environment: str) -> sub
     )
 
 
-def loaded_home(folder: Path, networks: Path, tree: Path, **environment: str) -> Path:
-    """A home with a collection of a tree, by an untrained MobileNetV2."""
+#: How a tree is loaded: by an untrained MobileNetV2, or the faces in it by dlib's network.
+COLOURS = ("--collection", "colours", "--backbone", "mobilenetv2", "--weights", "random")
+FACES = ("--collection", "people", "--what", "faces")
+
+
+def loaded_home(folder: Path, networks: Path, tree: Path, options: Sequence[str] = COLOURS, **environment: str) -> Path:
+    """A home with a collection of a tree."""
     home = folder / "home"
     home.mkdir()
     (home / "networks").symlink_to(networks)
-    options = ["--collection", "colours", "--backbone", "mobilenetv2", "--weights", "random"]
     result = run_lookalike(home, "load", tree, *options, **environment)
     assert result.returncode == 0, result.stderr
     return home

@@ -32,7 +32,7 @@ def site(tree: Path, networks: Path) -> Iterator[Site]:
         yield site
 
 
-def opened(browser: Browser, site: Site, troubles: list[str], **options: object) -> Page:
+def opened(browser: Browser, site: Site, troubles: list[str], waiting: str = "16 images", **options: object) -> Page:
     page = browser.new_page(**{"viewport": DESK, **options})  # type: ignore[arg-type]
     page.set_default_timeout(15_000)
     page.on("console", lambda message: troubles.append(message.text))
@@ -41,7 +41,7 @@ def opened(browser: Browser, site: Site, troubles: list[str], **options: object)
     own = (site.url, "blob:", "data:")
     page.on("request", lambda request: None if request.url.startswith(own) else troubles.append(request.url))
     page.goto(site.url)
-    expect(page.locator("#welcome")).to_contain_text("16 images wait to be found in colours")
+    expect(page.locator("#welcome")).to_contain_text(f"{waiting} wait to be found in")
     return page
 
 
@@ -256,19 +256,19 @@ def test_everyone_can_use_it(browser: Browser, site: Site, tree: Path, scheme: s
     troubles: list[str] = []
     page = opened(browser, site, troubles, color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
     assert page.locator("html").get_attribute("data-bs-theme") == scheme
-    _accessible(page)
+    accessible(page)
     choose(page, tree / "red/red_0.png", tree / "blue/blue_0.png")
     page.get_by_role("button", name="Crop").first.click()
     assert len(found(page)) == 16
-    _accessible(page)
+    accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"
     page.locator(".tile").first.click()
-    _accessible(page)
+    accessible(page)
     page.close()
     assert troubles == []
 
 
-def _accessible(page: Page) -> None:
+def accessible(page: Page) -> None:
     found = Axe().run(page).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
 

@@ -212,6 +212,7 @@ def test_collections_and_what_they_can_be_filtered_by(site: Site) -> None:
     assert known == site.client.get("/collections/colours").json()
     assert known == {
         "name": "colours",
+        "what": "images",
         "items": 15,
         "metric": "COSINE",
         "backbone": "mobilenetv2",
@@ -417,7 +418,7 @@ def test_two_processes_add_and_remove(milvus_server: str, networks: Path, tmp_pa
                 "POST", "/collections/more/items", files={"file": picture}, data={"path": f"new/{number}.png"}
             )
             assert made.status_code == 201, made.text
-            return str(made.json()["id"])
+            return str(made.json()["items"][0]["id"])
 
         with ThreadPoolExecutor(6) as pool:
             ids = list(pool.map(add, range(6)))

@@ -107,13 +107,15 @@ def test_an_upload_becomes_an_item(site: Site, home: Path, tree: Path) -> None:
     where = "/collections/colours/items"
     made = site.client.post(where, files={"file": ("x.png", png(picture))}, data={"path": "new/noise.png"})
     assert made.status_code == 201
-    item = made.json()
+    (item,) = made.json()["items"]
     assert item == {
         "id": str(item_id("new/noise.png")),
         "path": "new/noise.png",
         "label": "new",
         "width": 64,
         "height": 48,
+        "part": "",
+        "box": None,
     }
     assert (tree / "new/noise.png").read_bytes() == png(picture)
     assert site.client.get(made.headers["location"]).content == png(picture)
@@ -129,7 +131,7 @@ def test_an_upload_becomes_an_item(site: Site, home: Path, tree: Path) -> None:
     assert "new/noise.png" not in (home / "colours.csv").read_text()
     assert paths(site.search(png(picture), top_k=1)) != ["new/noise.png"]
     back = site.client.post(where, json={"path": "new/noise.png"})  # It lies in the tree.
-    assert (back.status_code, back.json()) == (201, item)
+    assert (back.status_code, back.json()) == (201, {"items": [item]})
     assert site.stop() == 0
     again = run_lookalike(home, "load", tree, "--collection", "colours")
     assert "17 found: 0 inserted, 17 unchanged" in again.stdout

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from utilities.backbones import DEFAULT_BACKBONE, backbone_named, sees_faces
 from utilities.errors import EmbedderMismatch, InvalidArgument
@@ -99,7 +100,7 @@ class CollectionInfo:
         return sees_faces(self.fingerprint.backbone)
 
     @property
-    def what(self) -> str:
+    def what(self) -> Literal["images", "faces"]:
         """What its items are: `"images"` or `"faces"`."""
         return "faces" if self.of_faces else "images"
 

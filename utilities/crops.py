@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from PIL import Image
@@ -31,6 +32,10 @@ class Crop:
                 f"A crop of {self.left:g}, {self.top:g}, {self.width:g}, {self.height:g} is no part of an image; give "
                 "left, top, width and height as fractions of the whole, from 0 to 1."
             )
+
+    def whole_side(self, side: int) -> int:
+        """How wide and high an image must be for this part of it to be at least so wide and high."""
+        return math.ceil(side / min(self.width, self.height))
 
     def of(self, image: Image.Image) -> Image.Image:
         """That part of an image, in whole pixels, and at least one."""

@@ -14,7 +14,7 @@ from utilities.backbones import DEFAULT_FACE_BACKBONE
 from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import NoFace
-from utilities.faces import Face, find_faces
+from utilities.faces import Face, find_faces, no_face
 from utilities.image_files import ImageSource, open_image
 from utilities.item_streams import embed_files
 from utilities.items import Item
@@ -102,8 +102,5 @@ def faces_of(
     image = open_image(source, settings, name=name)
     faces, chips = find_faces(image, embedder.input_size)
     if not faces:
-        raise NoFace(
-            f"No face was found in {name or 'the image'}; faces from 40 pixels on are found, upright and seen from the "
-            "front."
-        )
+        raise no_face(name or "the image")
     return faces, embed_in_batches(embedder, chips)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from utilities.crops import Crop
-from utilities.errors import MissingPackage
+from utilities.errors import MissingPackage, NoFace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +115,11 @@ def find_faces(
     found.sort(key=lambda each: (-each[0].width * each[0].height, each[0].top, each[0].left))
     chips = [chip for _, chip in found]
     return [face for face, _ in found], np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)
+
+
+def no_face(where: str) -> NoFace:
+    """The error of an image in which a face is needed and none was found."""
+    return NoFace(f"No face was found in {where}; faces from 40 pixels on are found, upright and seen from the front.")
 
 
 def check_detector() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ def read_pixels(
         ImageError, InvalidArgument: as `open_image` does.
     """
     # A part that is small needs more of the whole's pixels.
-    at_least = size if crop is None else math.ceil(size / min(crop.width, crop.height))
+    at_least = size if crop is None else crop.whole_side(size)
     image, whole = _open(source, at_least, settings or Settings.load(), name)
     return _squashed(image, size, crop), whole
 

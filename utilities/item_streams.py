@@ -78,7 +78,7 @@ def embed_files(
         check_detector()
     threads = processors()
     read = partial(_read, root, embedder=embedder, settings=settings)
-    waiting: deque[_Content] = deque()
+    waiting: deque[Content] = deque()
     embedded = np.empty((0, embedder.fingerprint.dimension), np.float32)
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="read") as pool,
@@ -145,17 +145,38 @@ def sample_pixels(
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """What was found in a file; or why there is nothing."""
 
     items: list[Item]
-    #: (n, input_size, input_size, 3): what the network is to see of each item.
+    #: (n, input_size, input_size, 3) uint8 RGB: what the network is to see of each item.
     pixels: NDArray[np.uint8]
     failure: Failure | None = None
     without_face: Item | None = None
 
 
-def _batches(contents: Iterable[_Content], waiting: deque[_Content], embedder: Embedder) -> Iterator[NDArray[np.uint8]]:
+def read_content(root: Path, path: str, embedder: Embedder, settings: Settings, *, name: str = "") -> Content:
+    """What an embedder is shown of a file: the image, or each face in it; arguments and errors as for `open_file`.
+
+    Raises:
+        MissingPackage: the embedder sees faces, and what finds them is not installed.
+    """
+    if not sees_faces(embedder.fingerprint.backbone):
+        pixels, item = read_file(root, path, embedder.input_size, settings, name=name)
+        return Content([item], pixels[None])
+    image, item = open_file(root, path, DETECTION_SIDE, settings, name=name)
+    faces, chips = find_faces(image, embedder.input_size, (item.width, item.height))
+    if not faces:
+        return Content([], chips, without_face=item)
+    numbers = [str(number) for number in range(1, len(faces) + 1)]
+    items = [
+        replace(item, id=item_id(path, number), part=number, attributes=face.attributes(len(faces)))
+        for number, face in zip(numbers, faces, strict=True)
+    ]
+    return Content(items, chips)
+
+
+def _batches(contents: Iterable[Content], waiting: deque[Content], embedder: Embedder) -> Iterator[NDArray[np.uint8]]:
     """The pixels of one file after another, in batches; what each batch was made of is put into `waiting`."""
     batch: list[NDArray[np.uint8]] = []
     fruitless = 0
@@ -164,7 +185,7 @@ def _batches(contents: Iterable[_Content], waiting: deque[_Content], embedder: E
         fruitless = 0 if len(content.pixels) else fruitless + 1
         if fruitless == FRUITLESS and not batch:
             # A batch cannot be empty, and without one nobody would hear of these files: a blank picture, for nobody.
-            blank = _Content([], np.zeros((1, *_nothing(embedder).shape[1:]), np.uint8))
+            blank = Content([], np.zeros((1, *_nothing(embedder).shape[1:]), np.uint8))
             waiting.append(blank)
             batch.extend(blank.pixels)
         for pixels in content.pixels:
@@ -179,9 +200,9 @@ def _batches(contents: Iterable[_Content], waiting: deque[_Content], embedder: E
         yield np.stack(batch)
 
 
-def _take_whole_files(waiting: deque[_Content], embedded: NDArray[np.float32]) -> tuple[Chunk, int]:
+def _take_whole_files(waiting: deque[Content], embedded: NDArray[np.float32]) -> tuple[Chunk, int]:
     """The files at the head of `waiting` all of whose rows are embedded, and how many rows that were."""
-    files: list[_Content] = []
+    files: list[Content] = []
     blocks = [embedded[:0]]
     rows = 0
     while waiting and rows + len(waiting[0].pixels) <= len(embedded):
@@ -202,27 +223,14 @@ def _nothing(embedder: Embedder) -> NDArray[np.uint8]:
     return np.empty((0, embedder.input_size, embedder.input_size, 3), np.uint8)
 
 
-def _read(root: Path, path: str, *, embedder: Embedder, settings: Settings) -> _Content:
-    nothing = _nothing(embedder)
+def _read(root: Path, path: str, *, embedder: Embedder, settings: Settings) -> Content:
     try:
         path.encode()
     except UnicodeEncodeError:
         # Milvus stores UTF-8 only; the name is shown with its odd bytes escaped.
         reason = f"The name {printable(path)} is not UTF-8; rename the file."
-        return _Content([], nothing, Failure(printable(path), reason))
+        return Content([], _nothing(embedder), Failure(printable(path), reason))
     try:
-        if not sees_faces(embedder.fingerprint.backbone):
-            pixels, item = read_file(root, path, embedder.input_size, settings)
-            return _Content([item], pixels[None])
-        image, item = open_file(root, path, DETECTION_SIDE, settings)
-        faces, chips = find_faces(image, embedder.input_size, (item.width, item.height))
+        return read_content(root, path, embedder, settings)
     except ImageError as error:
-        return _Content([], nothing, Failure(path, str(error)))
-    if not faces:
-        return _Content([], nothing, without_face=item)
-    numbers = [str(number) for number in range(1, len(faces) + 1)]
-    items = [
-        replace(item, id=item_id(path, number), part=number, attributes=face.attributes(len(faces)))
-        for number, face in zip(numbers, faces, strict=True)
-    ]
-    return _Content(items, chips)
+        return Content([], _nothing(embedder), Failure(path, str(error)))

@@ -20,6 +20,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from starlette.types import ASGIApp
 
 from utilities.errors import LookalikeError
+from utilities.faces import check_detector
 from utilities.milvus_utilities import connect, count_items, ping
 from utilities.settings import Settings
 from utilities.web import files, items, problems, searches
@@ -103,7 +104,10 @@ def _warm_up(service: Service) -> None:
     """Load the network that is asked for first, so that nobody waits for it."""
     for name in service.names()[:1]:
         try:
-            service.search.embedder(service.collection(name))
+            info = service.collection(name)
+            service.search.embedder(info)
+            if info.of_faces:
+                check_detector()
         except LookalikeError as error:  # Other collections may do; this one says it at each search.
             logger.warning("%s cannot be searched with pictures: %s", name, error)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -16,17 +18,21 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import UploadFile
 
 from utilities.collection_info import CollectionInfo
+from utilities.embedder import embed_in_batches
 from utilities.errors import DatabaseError, InvalidArgument
+from utilities.faces import no_face
 from utilities.id_map import IdMap
-from utilities.image_files import openable_extensions, read_file
+from utilities.image_files import openable_extensions
+from utilities.item_streams import read_content
 from utilities.items import Item
 from utilities.locks import only_writer
-from utilities.milvus_utilities import delete_items, describe_collection, insert_items
+from utilities.milvus_utilities import delete_items, describe_collection, insert_items, stored_items
 from utilities.web.files import below, known_item
-from utilities.web.models import Id, ItemModel, NewItem, NewItemForm
+from utilities.web.models import AddedItems, Id, ItemModel, NewItem, NewItemForm
 from utilities.web.problems import problems, refusal
 from utilities.web.requests import REFUSALS, documented, read
 from utilities.web.service import Service, Serving
+from utilities.without_faces import WithoutFaces
 
 # The guard has asked for the token already; this says so in the documentation, which then can be told it.
 _TOKEN = Security(HTTPBearer(auto_error=False, description="The token that the server was started with."))
@@ -35,22 +41,31 @@ router = APIRouter(tags=["items"], prefix="/collections/{name}/items", dependenc
 
 @router.post(
     "",
-    summary="Add an item",
+    summary="Add an image",
     status_code=HTTPStatus.CREATED,
-    response_model=ItemModel,
+    response_model=AddedItems,
     responses=problems(
-        *REFUSALS, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE
+        *REFUSALS,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.NOT_IMPLEMENTED,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
     openapi_extra=documented(NewItemForm, NewItem),
 )
 async def add(name: str, request: Request, service: Serving) -> Response:
-    """Add an image: an upload, which is put into the collection's tree, or a file that lies there already."""
+    """Add an image: an upload, which is put into the collection's tree, or a file that lies there already.
+
+    Of a file that was added before and has changed the new content stands for the old. In a collection of faces every
+    face of the image is added; an image without one is refused.
+    """
     _refuse_without_token(service)
     async with read(request, NewItemForm, NewItem) as (asked, file):
         insert = partial(_add, service, name, asked.path, file)
-        item = await anyio.to_thread.run_sync(insert, limiter=service.writing)
-    made = ItemModel(id=str(item.id), path=item.path, label=item.label, width=item.width, height=item.height)
-    where = f"/items/{item.id}/image?collection={name}"
+        items = await anyio.to_thread.run_sync(insert, limiter=service.writing)
+    made = AddedItems(items=[ItemModel.of(item) for item in items])
+    where = f"/items/{items[0].id}/image?collection={name}"
     return JSONResponse(made.model_dump(), HTTPStatus.CREATED, {"Location": where})
 
 
@@ -63,7 +78,7 @@ async def add(name: str, request: Request, service: Serving) -> Response:
     ),
 )
 async def remove(name: str, id: Id, service: Serving) -> None:
-    """Remove an item. Its file is not touched; loading its tree again inserts it again."""
+    """Remove an item: an image, or one face. Its file is not touched; the next load of its tree inserts it again."""
     _refuse_without_token(service)
     await anyio.to_thread.run_sync(partial(_remove, service, name, id), limiter=service.writing)
 
@@ -77,7 +92,7 @@ def _refuse_without_token(service: Service) -> None:
         )
 
 
-def _add(service: Service, name: str, path: str, file: UploadFile | None) -> Item:
+def _add(service: Service, name: str, path: str, file: UploadFile | None) -> list[Item]:
     with only_writer(service.settings, service.collection(name).name), contextlib.ExitStack() as undo:
         info = describe_collection(service.client, name)  # as it is now that nobody else changes it
         place = _place(info, path)
@@ -88,18 +103,32 @@ def _add(service: Service, name: str, path: str, file: UploadFile | None) -> Ite
             undo.callback(place.unlink, missing_ok=True)  # unless all goes well
         elif below(info, path) is None:
             raise InvalidArgument(f"path: there is no file {path!r} in the tree of {name!r}; upload it.")
-        pixels, item = read_file(info.root, path, embedder.input_size, service.settings, name=path)
-        undo.callback(_forget, service, info, item)  # It may have been taken although no answer came.
-        insert_items(service.client, info, [item], embedder.embed(pixels[None]))
+        content = read_content(info.root, path, embedder, service.settings, name=path)
+        if content.without_face:
+            raise no_face(path)
+        # They may have been taken although no answer came.
+        undo.callback(_forget, service, info, content.items)
+        insert_items(service.client, info, content.items, embed_in_batches(embedder, content.pixels))
         undo.pop_all()
-        IdMap(service.settings.id_map_path(name)).append([item])
+        IdMap(service.settings.id_map_path(name)).append(content.items)
+        if info.of_faces:
+            _forget_earlier(service, info, path, content.items)
     service.has_changed(name)
-    return item
+    return content.items
 
 
-def _forget(service: Service, info: CollectionInfo, item: Item) -> None:
+def _forget(service: Service, info: CollectionInfo, items: Sequence[Item]) -> None:
     with contextlib.suppress(DatabaseError):
-        delete_items(service.client, info.name, [item.id])
+        delete_items(service.client, info.name, [item.id for item in items])
+
+
+def _forget_earlier(service: Service, info: CollectionInfo, path: str, items: Sequence[Item]) -> None:
+    """Remove the faces that the file showed before it changed, and the note that it shows none."""
+    now = {item.id for item in items}
+    pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
+    _delete(service, info.name, [row["id"] for page in pages for row in page if row["id"] not in now])
+    without_faces = WithoutFaces(service.settings.without_faces_path(info.name))
+    without_faces.keep(set(without_faces.read()["path"]) - {path})
 
 
 def _place(info: CollectionInfo, path: str) -> Path:
@@ -149,6 +178,11 @@ def _remove(service: Service, name: str, id: str) -> None:
     info = service.collection(name)
     known_item(service, info, id, ["id"])
     with only_writer(service.settings, name):
-        IdMap(service.settings.id_map_path(name)).remove([int(id)])
-        delete_items(service.client, name, [int(id)])
+        _delete(service, name, [int(id)])
     service.has_changed(name)
+
+
+def _delete(service: Service, name: str, ids: Sequence[int]) -> None:
+    # The id map first: it never names an item that Milvus does not hold.
+    IdMap(service.settings.id_map_path(name)).remove(ids)
+    delete_items(service.client, name, ids)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from utilities.collection_info import CollectionInfo
 from utilities.crops import Crop
+from utilities.faces import Face
+from utilities.items import Item
 from utilities.milvus_search import MAX_TOP_K
 from utilities.similar_images import Match
 from utilities.warm_search import Selection
@@ -18,6 +20,8 @@ Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["17293822569102704
 #: Matches of one answer; there are more by `offset`.
 MOST_MATCHES = 1_000
 LARGEST_ID = 2**63 - 1
+_PART = "The number of the face, the largest of its image being 1; empty for a whole image."
+_BOX = "Where in the image the face is; null for a whole image."
 
 
 class SearchOptions(BaseModel):
@@ -41,6 +45,13 @@ class SearchOptions(BaseModel):
         description="Search with a part of the picture: left, top, width and height as fractions of the upright whole; "
         "in a form, separated by commas.",
         examples=[[0.25, 0.25, 0.5, 0.5]],
+    )
+
+    face: int | None = Field(
+        None,
+        ge=1,
+        description="In a collection of faces: which of the picture's faces to search with, from the largest; by "
+        "default 1.",
     )
 
     @field_validator("crop", mode="before")
@@ -84,6 +95,10 @@ class Query(SearchOptions):
             raise ValueError("give exactly one of url, id and vector")
         if self.crop is not None and self.vector is not None:
             raise ValueError("a vector cannot be cropped")
+        if self.face is not None and self.vector is not None:
+            raise ValueError("a vector shows no faces; leave out face")
+        if self.face is not None and self.id is not None and self.crop is None:
+            raise ValueError("an item is one face already; leave out face, or give a crop, whose faces are numbered")
         return self
 
 
@@ -107,6 +122,40 @@ class PictureAddress(BaseModel):
     url: str = Field(max_length=8_192, description="Where it can be fetched from.")
 
 
+class Box(BaseModel):
+    """A part of an image, in fractions of its upright width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class FoundFace(Box):
+    """A face in the picture searched with, and where it is in the whole of it."""
+
+    score: float = Field(description="How certain it is; 1 and more is a clear face.")
+
+    @classmethod
+    def of(cls, face: Face, size: tuple[int, int], crop: Crop | None) -> FoundFace:
+        """A face.
+
+        Args:
+            face: as it was found in an image.
+            size: the image's width and height.
+            crop: the part of the picture that the image is; None for the whole.
+        """
+        crop = crop or Crop(0, 0, 1, 1)
+        across, down = crop.width / size[0], crop.height / size[1]
+        return cls(
+            left=crop.left + face.left * across,
+            top=crop.top + face.top * down,
+            width=face.width * across,
+            height=face.height * down,
+            score=face.score,
+        )
+
+
 class MatchModel(BaseModel):
     """One search result."""
 
@@ -116,6 +165,8 @@ class MatchModel(BaseModel):
     label: str = Field(description="Name of the folder that holds the file.")
     width: int
     height: int
+    part: str = Field(description=_PART)
+    box: Box | None = Field(description=_BOX)
     similarity: float | None = Field(None, description="Cosine or inner product: larger is nearer. Absent for L2.")
     distance: float | None = Field(None, description="Euclidean: smaller is nearer. For L2 alone.")
     image: str = Field(description="Where the file is.")
@@ -133,6 +184,8 @@ class MatchModel(BaseModel):
             "label": match.label,
             "width": match.width,
             "height": match.height,
+            "part": match.part,
+            "box": vars(match.box) if match.box else None,
             **score,
             "image": f"{where}/image?collection={collection}",
             "thumbnail": f"{where}/thumbnail?collection={collection}",
@@ -144,12 +197,18 @@ class SearchResult(BaseModel):
 
     query: str = Field(description="The file's name, the URL, the id, or `vector`.")
     matches: list[MatchModel]
+    faces: list[FoundFace] = Field(
+        description="In a collection of faces: those of the picture, the largest first. None are looked for where an "
+        "item, or a vector, is searched with."
+    )
+    face: int | None = Field(description="The number, from 1, of the one that was searched with.")
 
 
 class CollectionModel(BaseModel):
     """A collection and what it was made by."""
 
     name: str
+    what: Literal["images", "faces"] = Field(description="What its items are: images, or the faces in them.")
     items: int
     metric: str = Field(examples=["COSINE"])
     backbone: str = Field(examples=["resnet50"])
@@ -162,6 +221,7 @@ class CollectionModel(BaseModel):
         known = info.fingerprint
         return cls(
             name=info.name,
+            what=info.what,
             items=items,
             metric=info.metric,
             backbone=known.backbone,
@@ -204,6 +264,28 @@ class ItemModel(BaseModel):
     label: str
     width: int
     height: int
+    part: str = Field(description=_PART)
+    box: Box | None = Field(description=_BOX)
+
+    @classmethod
+    def of(cls, item: Item) -> ItemModel:
+        """An item that was inserted."""
+        face = Face.of(item.attributes)
+        return cls(
+            id=str(item.id),
+            path=item.path,
+            label=item.label,
+            width=item.width,
+            height=item.height,
+            part=item.part,
+            box=Box(**vars(face.part_of(item.width, item.height))) if face else None,
+        )
+
+
+class AddedItems(BaseModel):
+    """What an image was added as: one item; in a collection of faces one for each face, the largest first."""
+
+    items: list[ItemModel]
 
 
 class Health(BaseModel):

@@ -23,6 +23,7 @@ from utilities.errors import (
     ImageTooLarge,
     InvalidArgument,
     LookalikeError,
+    MissingPackage,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ STATUS: list[tuple[type[LookalikeError], HTTPStatus]] = [
     (DatabaseUnreachable, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseLocked, HTTPStatus.SERVICE_UNAVAILABLE),
+    (MissingPackage, HTTPStatus.NOT_IMPLEMENTED),
 ]
 #: Seconds after which whoever was turned away may try again.
 RETRY_AFTER = 2
@@ -115,6 +117,7 @@ BUSY = "The server is busy; try again in a moment."
 _IN_PUBLIC: list[tuple[type[LookalikeError], str]] = [
     (CollectionBusy, "Another process is changing the collection; try again when it has ended."),
     (DatabaseError, "Milvus does not answer as it should; the server's log says why."),
+    (MissingPackage, "The server lacks a package that this needs; its log says which, and how to install it."),
 ]
 #: What FastAPI and Starlette say where they find something wrong themselves: the status once more.
 _LIBRARIES_WORDS = {"Not Found", "Method Not Allowed", "Content Too Large"}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -18,12 +19,13 @@ from starlette.datastructures import UploadFile
 from utilities.collection_info import CollectionInfo
 from utilities.download import download, is_url
 from utilities.errors import InvalidArgument
+from utilities.faces import DETECTION_SIDE, find_faces, no_face
 from utilities.image_files import ImageSource, open_image, read_pixels
 from utilities.items import printable
-from utilities.similar_images import Match
+from utilities.similar_images import Match, checked_face
 from utilities.thumbnails import as_jpeg
 from utilities.web.files import file_of, known_item
-from utilities.web.models import MatchModel, PictureAddress, PictureForm, Query, SearchForm, SearchResult
+from utilities.web.models import FoundFace, MatchModel, PictureAddress, PictureForm, Query, SearchForm, SearchResult
 from utilities.web.problems import BUSY, problems, refusal
 from utilities.web.requests import REFUSALS, documented, read
 from utilities.web.service import Service, Serving
@@ -42,17 +44,28 @@ _Picture: TypeAlias = tuple[Callable[[], ImageSource], str]
 @router.post(
     "/collections/{name}/search",
     response_model=SearchResult,
-    responses=problems(*REFUSALS, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=problems(*REFUSALS, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE),
     openapi_extra=documented(SearchForm, Query),
 )
 async def search(name: str, request: Request, service: Serving) -> Response:
-    """The nearest neighbours of a picture: an upload, a URL, an item of the collection, or a vector."""
+    """The nearest neighbours of a picture: an upload, a URL, an item of the collection, or a vector.
+
+    In a collection of faces, of one face in the picture; of several faces in one image the nearest is a match.
+    """
     async with read(request, SearchForm, Query) as (asked, file):
         with _room(service):
             info = await run_sync(service.collection, name)
-            matches = await asyncio.wrap_future(await _submitted(service, info, asked, file))
+            sought = await _submitted(service, info, asked, file)
+            matches = await asyncio.wrap_future(sought.matches)
     query = _called(file) if isinstance(asked, SearchForm) else asked.url or asked.id or "vector"
-    return JSONResponse({"query": query, "matches": [MatchModel.of(match, name) for match in matches]})
+    return JSONResponse(
+        {
+            "query": query,
+            "matches": [MatchModel.of(match, name) for match in matches],
+            "faces": [face.model_dump() for face in sought.faces],
+            "face": sought.face,
+        }
+    )
 
 
 @router.post(
@@ -78,6 +91,16 @@ async def preview(request: Request, service: Serving) -> Response:
     return Response(content, media_type="image/jpeg")
 
 
+@dataclass(frozen=True)
+class _Sought:
+    """A search under way."""
+
+    matches: Future[list[Match]]
+    #: Those of the picture, where faces were looked for, and the number of the one that is searched with.
+    faces: Sequence[FoundFace] = ()
+    face: int | None = None
+
+
 @contextmanager
 def _room(service: Service) -> Iterator[None]:
     """A place among the pictures in hand."""
@@ -92,14 +115,16 @@ def _room(service: Service) -> Iterator[None]:
 
 async def _submitted(
     service: Service, info: CollectionInfo, asked: SearchForm | Query, file: UploadFile | None
-) -> Future[list[Match]]:
-    """What becomes the matches, once what is searched with is decoded, if it has to be."""
+) -> _Sought:
+    """The search, once what is searched with is decoded, if it has to be."""
+    if asked.face is not None and not info.of_faces:
+        raise InvalidArgument(f"face: {info.name!r} holds images, which are searched as a whole; leave out face.")
     if isinstance(asked, Query):
         if asked.vector is not None:
-            return service.search.by_vector(info, np.array(asked.vector), asked.selection)
+            return _Sought(service.search.by_vector(info, np.array(asked.vector), asked.selection))
         if asked.id is not None and asked.part is None:
             item = await run_sync(known_item, service, info, asked.id, [info.vector_field])
-            return service.search.by_vector(info, np.array(item[info.vector_field]), asked.selection)
+            return _Sought(service.search.by_vector(info, np.array(item[info.vector_field]), asked.selection))
         if asked.id is not None:
             path = await run_sync(file_of, service, info, asked.id)
             return await _decoded(service, info, asked, (lambda: path, f"The file of the item {asked.id}"))
@@ -108,15 +133,24 @@ async def _submitted(
         return await _decoded(service, info, asked, picture)
 
 
-async def _decoded(
-    service: Service, info: CollectionInfo, asked: SearchForm | Query, picture: _Picture
-) -> Future[list[Match]]:
+async def _decoded(service: Service, info: CollectionInfo, asked: SearchForm | Query, picture: _Picture) -> _Sought:
     give, called = picture
 
-    def submit() -> Future[list[Match]]:
-        size = service.search.embedder(info).input_size
-        pixels, _ = read_pixels(give(), size, service.settings, crop=asked.part, name=called)
-        return service.search.by_pixels(info, pixels, asked.selection)
+    def submit() -> _Sought:
+        size, crop = service.search.embedder(info).input_size, asked.part
+        if not info.of_faces:
+            pixels, _ = read_pixels(give(), size, service.settings, crop=crop, name=called)
+            return _Sought(service.search.by_pixels(info, pixels, asked.selection))
+        at_least = crop.whole_side(DETECTION_SIDE) if crop else DETECTION_SIDE
+        image = open_image(give(), service.settings, at_least=at_least, name=called)
+        if crop:
+            image = crop.of(image)
+        faces, chips = find_faces(image, size)
+        if not faces:
+            raise no_face(called)
+        number = checked_face(asked.face or 1, faces, called)
+        matches = service.search.by_pixels(info, chips[number - 1], asked.selection)
+        return _Sought(matches, [FoundFace.of(face, image.size, crop) for face in faces], number)
 
     return await run_sync(submit, limiter=service.decoding)
 

@@ -43,14 +43,14 @@ export const facets = async (name) => (await ask(`collections/${encodeURICompone
  *
  * @param {string} name of the collection
  * @param {{file: File} | {url: string} | {id: string}} picture
- * @param {{top_k: number, filter: string, offset: number, crop?: number[]}} options
+ * @param {{top_k: number, filter: string, offset: number, crop?: number[], face?: number}} options
  * @param {AbortSignal} signal
  */
 export async function search(name, picture, options, signal) {
-  const { crop, ...others } = options;
+  const { crop, face, ...others } = options;
   const request = picture.file
-    ? form({ file: picture.file, ...others, ...(crop && { crop: crop.join(",") }) })
-    : json({ ...picture, ...others, ...(crop && { crop }) });
+    ? form({ file: picture.file, ...others, ...(crop && { crop: crop.join(",") }), ...(face && { face }) })
+    : json({ ...picture, ...others, crop, face }); // of which JSON leaves out what is undefined
   return (await ask(`collections/${encodeURIComponent(name)}/search`, { ...request, signal })).json();
 }
 

@@ -15,7 +15,7 @@ const page = {
     byId("status").textContent = text;
   },
   more(match) {
-    const query = new Query({ id: match.id }, match.path, page, api.here(match.image));
+    const query = new Query({ id: match.id }, match.path, page, match);
     add(query);
     query.element.querySelector("h2").focus();
   },
@@ -74,7 +74,7 @@ async function chooseCollection() {
     byId(list).replaceChildren();
   }
   if (!chosen) return;
-  byId("welcome").textContent = `${chosen.items.toLocaleString("en")} images wait to be found in ${chosen.name}.`;
+  byId("welcome").textContent = `${chosen.items.toLocaleString("en")} ${chosen.what} wait to be found in ${chosen.name}.`;
   if (chosen.untrained) {
     byId("notes").append(notice("warning", "This collection's network is untrained: it sees colour and texture only."));
   }
@@ -82,7 +82,7 @@ async function chooseCollection() {
     const facets = await api.facets(chosen.name);
     if (byId("collection").value !== chosen.name) return; // Another was chosen meanwhile.
     for (const list of ["labels", "folders"]) {
-      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} images`, each.value)));
+      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} ${chosen.what}`, each.value)));
     }
   } catch (error) {
     byId("notes").append(notice("danger", `Labels and folders could not be had: ${error.message}`));

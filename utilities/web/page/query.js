@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Crop } from "./crop.js";
+import { Faces, outline } from "./faces.js";
 import { about, score, view } from "./viewer.js";
 
 const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
@@ -20,9 +21,9 @@ export class Query {
    * @param {{file: File} | {url: string} | {id: string}} picture
    * @param {string} name what to call it
    * @param {object} page what the page offers: options(), say(text), more(match), removed(query), focus()
-   * @param {string} [source] an address of the picture, where it has one on this server
+   * @param {object} [match] the match that is searched with
    */
-  constructor(picture, name, page, source) {
+  constructor(picture, name, page, match) {
     Object.assign(this, { picture, name, page, matches: [] });
     this.element = template("query");
     this.list = this.element.querySelector(".matches");
@@ -30,9 +31,13 @@ export class Query {
     title.textContent = name;
     title.id = `query-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     this.element.setAttribute("aria-labelledby", title.id);
-    this.crop = new Crop(this.element.querySelector(".picture"), () => this.search());
+    this.crop = new Crop(this.element.querySelector(".picture"), () => {
+      this.faces.clear(); // A part's are numbered anew.
+      this.search();
+    });
+    this.faces = new Faces(this.#part("faces"), () => this.search());
     this.element.addEventListener("click", (event) => this.#click(event));
-    this.#show(source);
+    this.#show(match);
   }
 
   #part(name) {
@@ -43,12 +48,13 @@ export class Query {
     return this.element.querySelector(`[data-action=${name}]`);
   }
 
-  async #show(source) {
+  async #show(match) {
     const image = this.element.querySelector(".picture img");
     image.alt = `The picture searched with: ${this.name}`;
     if (this.picture.url) return this.#showPreview(image);
     image.onerror = () => this.#showPreview(image); // such as a TIFF
-    image.src = source ?? (this.address = URL.createObjectURL(this.picture.file));
+    if (match) outline(image, match);
+    image.src = match ? api.here(match.image) : (this.address = URL.createObjectURL(this.picture.file));
   }
 
   async #showPreview(image) {
@@ -112,15 +118,19 @@ export class Query {
     this.running?.abort();
     const running = this.running = new AbortController();
     const { collection, ...options } = this.page.options();
+    if (collection !== this.collection) this.faces.clear();
+    this.collection = collection;
     this.#part("busy").hidden = false;
     this.#action("further").hidden = true;
     this.#part("trouble").replaceChildren();
     this.element.setAttribute("aria-busy", "true");
     try {
-      const crop = this.crop.value;
-      const found = await api.search(collection, this.picture, { ...options, offset, crop }, running.signal);
+      const crop = this.crop.value, face = this.faces.chosen;
+      const found = await api.search(collection, this.picture, { ...options, offset, crop, face }, running.signal);
       if (offset === 0) this.#empty();
       this.#add(found.matches);
+      this.faces.show(found.faces, found.face, Boolean(crop));
+      if (!crop) this.element.classList.toggle("large", found.faces.length > 1); // so that each can be pressed
       this.asked = offset + found.matches.length;
       this.#action("further").hidden = found.matches.length < options.top_k;
       this.#say(found.matches.length, offset);
@@ -146,7 +156,7 @@ export class Query {
   #empty() {
     this.matches = [];
     this.list.replaceChildren();
-    this.#part("count").textContent = "";
+    this.#part("count").textContent = this.#part("face").textContent = "";
   }
 
   #say(count, offset) {
@@ -155,7 +165,9 @@ export class Query {
     }
     this.#part("count").textContent = this.matches.length === 1 ? "1 match" : `${this.matches.length} matches`;
     const matches = count === 1 ? "1 match" : `${count} ${offset ? "more " : ""}matches`;
-    this.page.say(`${matches} for ${this.name}`);
+    const face = this.faces.count > 1 ? `face ${this.faces.chosen} of ${this.faces.count}` : "";
+    this.#part("face").textContent = face && `Searched with ${face}${this.crop.value ? "." : "; press another to change."}`;
+    this.page.say(`${matches} for ${face && `${face} in `}${this.name}`);
   }
 
   #add(matches) {
@@ -164,6 +176,7 @@ export class Query {
     this.matches.push(...others);
     this.list.append(...others.map((match) => {
       const tile = template("match"), image = tile.querySelector("img");
+      outline(image, match);
       image.src = api.here(match.thumbnail);
       image.onerror = () => {
         image.classList.add("gone");

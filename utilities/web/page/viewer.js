@@ -1,6 +1,7 @@
 // One match, large: its file, what is known of it, and the ways to the next.
 
 import { here } from "./api.js";
+import { outline } from "./faces.js";
 
 const dialog = document.getElementById("viewer");
 const part = (name) => document.getElementById(`viewer-${name}`);
@@ -9,7 +10,8 @@ let shown = { matches: [], index: 0, more: () => {} };
 /** What is said of a match beside its path. */
 export function about(match) {
   const size = match.width ? `${match.width}\u00a0×\u00a0${match.height}` : "";
-  return [match.label, size].filter(Boolean).join(" · ");
+  const face = match.part > 1 ? `face\u00a0${match.part}` : ""; // Most images show one.
+  return [match.label, size, face].filter(Boolean).join(" · ");
 }
 
 /** The similarity, or the distance where there is one. */
@@ -31,6 +33,7 @@ export function view(matches, index, more) {
 function draw() {
   const match = shown.matches[shown.index];
   part("title").textContent = match.path;
+  outline(part("image"), match);
   part("image").src = here(match.image);
   part("image").alt = match.path;
   part("about").textContent = `${match.rank} · ${score(match)} · ${about(match)}`;
