@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import chart, decode, load, precision, query, reload, search, serve
+from benchmarks import chart, decode, faces, load, precision, query, reload, search, serve
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "decode": decode.run,
     "precision": precision.run,
     "load": load.run,
+    "faces": faces.run,
     "query": query.run,
     "reload": reload.run,
     "search": search.run,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
-from utilities.backbones import backbone_named, check_weights
+from utilities.backbones import backbone_named, check_weights, sees_faces
 from utilities.directory_trees import find_images
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
@@ -27,7 +28,7 @@ from utilities.index_comparison import (
 )
 from utilities.item_streams import embed_sample
 from utilities.items import label_of
-from utilities.labels import Labels
+from utilities.labels import Labels, labels_of
 from utilities.milvus_index import INDEXES, is_embedded
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
@@ -168,10 +169,10 @@ def _quality(
     start = time.perf_counter()
     items, embeddings = embed_sample(directory, paths, embedder, settings, name=name, progress=progress)
     seconds = time.perf_counter() - start
-    truth = Labels.of([item.label for item in items])
+    truth = labels_of(pd.DataFrame([{**item.row(), **item.attributes} for item in items])) if items else Labels.of([])
     queries = choose_queries(truth)
     if not len(queries):
-        return replace(nothing, reason="too few of the images can be read")
+        return replace(nothing, reason=f"too few {'faces were found' if sees_faces(name) else 'images can be read'}")
     values = exact_score(embeddings, truth, queries, progress=False)
     return replace(
         nothing,

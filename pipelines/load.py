@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, 
 from utilities.errors import DatabaseError, DatabaseNotReady, DatabaseUnreachable, InvalidArgument, Stopped
 from utilities.failures import Failure, FailureList
 from utilities.id_map import IdMap
-from utilities.item_streams import Chunk, embed_files
+from utilities.item_streams import Chunk, embed_files, merged
 from utilities.items import printable
 from utilities.locks import only_writer
 from utilities.milvus_utilities import (
@@ -377,27 +376,6 @@ def _move(client: MilvusClient, info: CollectionInfo, directory: Path) -> None:
             f"{stored.iloc[0]!r}; the tree that has moved is another one."
         )
     move_root(client, info, directory)
-
-
-def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
-    """Chunks of at least `rows` files each, but the last, made of smaller ones."""
-    waiting: list[Chunk] = []
-    for chunk in chunks:
-        waiting.append(chunk)
-        if sum(each.files for each in waiting) >= rows:
-            yield _join(waiting)
-            waiting = []
-    if waiting:
-        yield _join(waiting)
-
-
-def _join(chunks: Sequence[Chunk]) -> Chunk:
-    return Chunk(
-        [item for chunk in chunks for item in chunk.items],
-        np.concatenate([chunk.embeddings for chunk in chunks]),
-        [failure for chunk in chunks for failure in chunk.failures],
-        [item for chunk in chunks for item in chunk.without_faces],
-    )
 
 
 def collection_name(directory: Path) -> str:

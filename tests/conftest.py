@@ -19,6 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 from pymilvus import MilvusClient
 
+from pipelines import load
+from tests.face_pictures import album
 from tests.milvus_server import Server, running_server
 from tests.serving import run_lookalike
 from utilities.embedder import load_embedder
@@ -185,3 +187,14 @@ def lfw(test_data: Path) -> Path:
     folder = test_data / "data" / "lfw"
     assert folder.is_dir(), f"{test_data} holds no data/lfw"
     return folder
+
+
+@pytest.fixture(scope="session")
+def album_home(lfw: Path, face_networks: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home with `face_pictures.album` as the collection `album`, which nobody changes."""
+    folder = tmp_path_factory.mktemp("album")
+    settings = Settings(home=folder / "home")
+    settings.home.mkdir()
+    settings.networks.symlink_to(face_networks)
+    load.run(album(lfw, folder / "album"), what="faces", settings=settings, progress=False)
+    return settings

@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from utilities.errors import MissingPackage
 from utilities.labels import Labels
-from utilities.maps import Clusters, k_means, normalized_mutual_information, on_a_grid, purity, tsne, umap
+from utilities.maps import (
+    Clusters,
+    hdbscan,
+    k_means,
+    normalized_mutual_information,
+    on_a_grid,
+    pairwise_precision_recall,
+    purity,
+    tsne,
+    umap,
+)
+from utilities.reduction import unit_length
 
 #: Sizes of three groups of vectors.
 SIZES = (30, 20, 10)
@@ -80,3 +91,33 @@ def test_purity_and_mutual_information_of_a_worked_case() -> None:
     clusters = Clusters(np.repeat([0, 1, 2, 0], [6, 6, 5, 1]), np.zeros(18, np.float32))
     assert purity(clusters, labels) == pytest.approx(12 / 17)
     assert normalized_mutual_information(clusters, labels) == pytest.approx(0.36, abs=0.01)
+
+
+def test_groups_of_any_density_and_what_lies_alone() -> None:
+    random = np.random.default_rng(0)
+    middles = np.eye(8)[:3]
+    sizes, widths = (9, 20, 5), (0.02, 0.1, 0.02)
+    vectors = [m + w * random.standard_normal((n, 8)) for m, n, w in zip(middles, sizes, widths, strict=True)]
+    alone = -np.eye(8)[:2]
+    embeddings = unit_length(np.concatenate([*vectors, alone]).astype(np.float32))
+    found = hdbscan(embeddings)
+    assert found.codes.tolist() == [1] * 9 + [0] * 20 + [2] * 5 + [-1, -1]  # The largest is the first.
+    assert found.count == 3
+    assert (found.typicality[:34] > 0.8).all()
+    assert found.typicality[34:].tolist() == [0, 0]
+    assert set(found.most_typical(2, 99).tolist()) == set(range(29, 34))
+    same = np.repeat(embeddings[:4], 3, axis=0)
+    assert hdbscan(same).codes.min() >= -1  # Copies are no matter.
+    for few in range(4):
+        assert hdbscan(embeddings[:few]).codes.tolist() == [-1] * few
+
+
+def test_pairs_of_manning_and_others() -> None:
+    # Figure 16.4, with its true positives 20, false positives 20 and false negatives 24.
+    codes = np.array([0] * 6 + [1] * 6 + [2] * 5)
+    labels = Labels.of([*"xxxxxo", *"xoooo", "d", *"xxddd"])
+    clusters = Clusters(codes, np.ones(17, np.float32))
+    assert pairwise_precision_recall(clusters, labels) == (20 / 40, 20 / 44)
+    lonely = Clusters(np.full(4, -1), np.zeros(4, np.float32))
+    assert pairwise_precision_recall(lonely, Labels.of(["a", "a", None, "b"])) == (1, 0)
+    assert pairwise_precision_recall(lonely, Labels.of([None] * 4)) == (1, 1)

@@ -20,6 +20,7 @@ from PIL import Image
 from typer.main import get_command
 
 from pipelines import cli, demo
+from tests.face_pictures import album
 from utilities.backbones import BACKBONES
 from utilities.drawn_images import CATEGORIES, draw_tree
 from utilities.settings import ENVIRONMENT_VARIABLES
@@ -142,12 +143,17 @@ def test_the_demo_falls_back_to_random_weights_and_says_so(small_tree: Path, tmp
 
 @pytest.mark.parametrize("notebook", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_the_notebook_runs(
-    notebook: Path, small_tree: Path, tmp_path: Path, networks: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    of_faces = notebook.stem == "7_faces"
+    tree = album(request.getfixturevalue("lfw"), tmp_path / "album") if of_faces else tmp_path / "images"
+    if not of_faces:
+        draw_tree(tree, per_category=2)
     (tmp_path / "home").mkdir()
+    networks = request.getfixturevalue("face_networks" if of_faces else "networks")
     (tmp_path / "home/networks").symlink_to(networks)
     monkeypatch.setenv("LOOKALIKE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("IMAGES", str(small_tree))
+    monkeypatch.setenv("IMAGES", str(tree))
     monkeypatch.setenv("BACKBONE", "mobilenetv2")
     monkeypatch.setenv("WEIGHTS", "random")
     monkeypatch.setenv("BACKBONES", "mobilenetv2=random")

@@ -14,8 +14,8 @@ from utilities.backbones import DEFAULT_FACE_BACKBONE
 from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import NoFace
-from utilities.faces import Face, find_faces, no_face
-from utilities.image_files import ImageSource, open_image
+from utilities.faces import DETECTION_SIDE, Face, find_faces, no_face
+from utilities.image_files import ImageSource, open_scaled
 from utilities.item_streams import embed_files
 from utilities.items import Item
 from utilities.settings import Settings
@@ -92,15 +92,17 @@ def faces_of(
         name: what errors call the image.
 
     Returns:
-        n faces, the largest first, and their embeddings, (n, dimension) float32.
+        n faces, the largest first, their places in pixels of the whole image, and their embeddings, (n, dimension)
+        float32.
 
     Raises:
         NoFace: none was found.
         ImageError: the image cannot be read.
         MissingPackage: what finds faces is not installed.
     """
-    image = open_image(source, settings, name=name)
-    faces, chips = find_faces(image, embedder.input_size)
+    # As a load decodes it, so that an image is its own nearest neighbour.
+    image, whole = open_scaled(source, DETECTION_SIDE, settings, name=name)
+    faces, chips = find_faces(image, embedder.input_size, whole)
     if not faces:
         raise no_face(name or "the image")
     return faces, embed_in_batches(embedder, chips)

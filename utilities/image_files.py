@@ -89,7 +89,7 @@ def open_image(
         DownloadFailed: the URL did not deliver.
         InvalidArgument: an array of another shape or type.
     """
-    return _open(source, at_least, settings or Settings.load(), name)[0]
+    return open_scaled(source, at_least, settings, name=name)[0]
 
 
 def read_pixels(
@@ -112,7 +112,7 @@ def read_pixels(
     """
     # A part that is small needs more of the whole's pixels.
     at_least = size if crop is None else crop.whole_side(size)
-    image, whole = _open(source, at_least, settings or Settings.load(), name)
+    image, whole = open_scaled(source, at_least, settings, name=name)
     return _squashed(image, size, crop), whole
 
 
@@ -161,10 +161,11 @@ def _squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArra
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(
-    source: ImageSource, at_least: int | None, settings: Settings, name: str
+def open_scaled(
+    source: ImageSource, at_least: int | None, settings: Settings | None = None, *, name: str = ""
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """The image, perhaps decoded at a smaller scale, and the size of the whole."""
+    """As `open_image`, and (width, height) of the whole upright image, which may be decoded at a smaller scale."""
+    settings = settings or Settings.load()
     if isinstance(source, np.ndarray):
         source = _from_array(source)
     if isinstance(source, Image.Image):

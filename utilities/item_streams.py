@@ -94,6 +94,27 @@ def embed_files(
         yield _take_whole_files(waiting, embedded)[0]
 
 
+def merged(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
+    """Chunks of at least `rows` files each, but the last, made of smaller ones."""
+    waiting: list[Chunk] = []
+    for chunk in chunks:
+        waiting.append(chunk)
+        if sum(each.files for each in waiting) >= rows:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(chunks: Sequence[Chunk]) -> Chunk:
+    return Chunk(
+        [item for chunk in chunks for item in chunk.items],
+        np.concatenate([chunk.embeddings for chunk in chunks]),
+        [failure for chunk in chunks for failure in chunk.failures],
+        [item for chunk in chunks for item in chunk.without_faces],
+    )
+
+
 def embed_sample(
     root: Path, paths: Sequence[str], embedder: Embedder, settings: Settings, *, name: str, progress: bool = True
 ) -> tuple[list[Item], NDArray[np.float32]]:

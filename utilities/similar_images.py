@@ -217,7 +217,10 @@ def nearest_matches(
 
 
 def _first_of_each_file(_: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({row["path"]: row for row in reversed(rows)}.values())[::-1]
+    nearest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        nearest.setdefault(row["path"], row)
+    return list(nearest.values())
 
 
 def plot_similar_images(
