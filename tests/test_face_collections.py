@@ -224,8 +224,8 @@ def test_explore_shows_faces(album_home: Settings, tmp_path: Path) -> None:
 
 def test_evaluate_gives_thresholds(album_home: Settings, tmp_path: Path) -> None:
     evaluation = evaluate.run("album", top_k=4, out=tmp_path, settings=album_home, progress=False)
-    # Of the group's faces the one next to the middle has its folder's label, which is wrong here; the others, who may be
-    # anybody, are passed over.
+    # Of the group's faces the one next to the middle has its folder's label, which is wrong here; the others have none,
+    # and are passed over.
     assert (evaluation.items, evaluation.labels, evaluation.queries) == (FACES, 5, 20)
     assert evaluation.figures["precision@1"].mean >= 0.9
     assert evaluation.verification is not None

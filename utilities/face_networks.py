@@ -28,7 +28,7 @@ _STAGES = [(32, False, 3), (64, True, 3), (128, True, 2), (256, True, 2), (256, 
 def dlib_network(keras: Any) -> keras.Model:
     """Dlib's residual network of 29 convolutions (`dnn_face_recognition_ex.cpp`), with the weights it was trained to.
 
-    It runs some thirty times as fast as in dlib itself, whose Python packages are built without a library for matrices.
+    It runs some fifty times as fast as in dlib itself, whose Python packages are built without a library for matrices.
 
     Args:
         keras: the package.
