@@ -286,8 +286,11 @@ def collections(context: typer.Context, as_json: AsJson = False) -> None:
     elif not found:
         print(f"There is no collection in {context.obj.database} yet; `lookalike load DIR` makes the first.")
     else:
-        rows = [[info.name, f"{items:,}", info.fingerprint.backbone, str(info.root or "-")] for info, items in found]
-        print_table(["collection", "items", "backbone", "root"], rows, right={1})
+        rows = [
+            [info.name, f"{items:,} {info.what}", info.fingerprint.backbone, str(info.root or "-")]
+            for info, items in found
+        ]
+        print_table(["collection", "holds", "backbone", "root"], rows, right={1})
 
 
 @app.command()
@@ -365,9 +368,9 @@ def demo(
     print_result(result)
 
 
-def _face_number(text: str | None) -> int:
+def _face_number(text: str) -> int:
     try:
-        return max(0, int(text or ""))
+        return int(text)
     except ValueError:
         raise InvalidArgument(f"--face {text!r} is neither a number, from 1, the largest, nor all.") from None
 

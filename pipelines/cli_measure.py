@@ -65,7 +65,7 @@ def evaluate(
     queries: Annotated[
         Optional[int], typer.Option(min=1, help="Search with so many items, drawn at random. [default: all]")
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Look at so many neighbours of each.")] = 20,
+    top_k: Annotated[int, typer.Option(min=1, max=16_383, help="Look at so many neighbours of each.")] = 20,
     exact: Annotated[
         bool, typer.Option("--exact", help="Rank everything for each query, without Milvus: the full mAP.")
     ] = False,

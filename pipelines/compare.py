@@ -163,9 +163,9 @@ def _quality(
     nothing = BackboneQuality(name, weights, backbone_named(name).dimension)
     try:
         embedder = load_embedder(name, weights, settings)
+        embed_sample(directory, paths[: embedder.batch_size], embedder, settings, name=name, progress=False)  # compiles
     except LookalikeError as error:
         return replace(nothing, reason=str(error))
-    embed_sample(directory, paths[: embedder.batch_size], embedder, settings, name=name, progress=False)  # compiles
     start = time.perf_counter()
     items, embeddings = embed_sample(directory, paths, embedder, settings, name=name, progress=progress)
     seconds = time.perf_counter() - start

@@ -26,7 +26,7 @@ from utilities.labels import Labels, labels_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
-from utilities.verification import Verification, verify
+from utilities.verification import Verification, rows_to_verify, verify
 
 #: Queries of the picture, and neighbours of each.
 WORST_QUERIES, NEIGHBOURS_SHOWN = 8, 8
@@ -100,10 +100,12 @@ def run(
         )
     rankings = leave_one_out(client, info, ids, chosen, truth.codes >= 0, top_k, progress=progress)
     values = score(rankings, truth)
-    embeddings = read_embeddings(client, info, ids) if exact or info.of_faces else None
-    if exact and embeddings is not None:
-        values["map"] = exact_score(embeddings, truth, chosen, progress=progress)["map"]
-    verification = verify(embeddings, truth) if info.of_faces and embeddings is not None else None
+    if exact:
+        values["map"] = exact_score(read_embeddings(client, info, ids), truth, chosen, progress=progress)["map"]
+    verification = None
+    if info.of_faces:
+        rows = rows_to_verify(truth)
+        verification = verify(read_embeddings(client, info, ids[rows]), truth.take(rows))
     precision = values[f"precision@{top_k}"]
     picture = out / "worst_queries.png"
     _draw_worst(picture, info, items, truth, rankings, precision, settings)

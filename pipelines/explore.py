@@ -154,7 +154,7 @@ def _draw_clusters(
         first, *others = clusters.most_typical(cluster, TYPICAL_SHOWN)
         members = labels.codes[clusters.codes == cluster]
         counts = np.bincount(members[members >= 0], minlength=1)
-        size = f"{len(members):,} image{'' if len(members) == 1 else 's'}"
+        size = f"{len(members):,} {info.what[:-1]}{'' if len(members) == 1 else 's'}"
         share = f"{counts.max() / len(members):.0%} {labels.names[counts.argmax()]}" if counts.max() else "no label"
         typical = [tile(each, f"{clusters.typicality[each]:.2f}", Path(paths[each]).name) for each in others]
         rows.append((tile(first, size, share), typical))

@@ -239,14 +239,16 @@ class _Load:
         vanished = vanished_items(self.directory, self.paths, stored)
         if prune:
             self._remove(vanished)
-        faceless = self.without_faces.keep(self.paths)
+        faceless = self.without_faces.read()
+        gone = faceless["id"].isin(vanished_items(self.directory, self.paths, faceless))
+        self.without_faces.remove(faceless["path"][gone])
         looked_at = pd.concat([stored, faceless.assign(faces=1)]) if len(faceless) else stored
         missing = new_or_changed(self.directory, self.paths, looked_at)
         if verify:
             unchanged = sorted(set(self.paths).difference(missing))
             missing = sorted([*missing, *other_contents(self.directory, unchanged, looked_at, progress=self.progress)])
         self.wanted = set(missing)
-        self.without_faces.keep(set(self.paths) - self.wanted)
+        self.without_faces.remove(self.wanted)
         for path, id_ in zip(stored["path"], stored["id"], strict=True):
             if path in self.wanted:
                 self.known.setdefault(path, set()).add(id_)
@@ -268,7 +270,7 @@ class _Load:
                 logger.warning("%s", error)
                 items = len(self.id_map.read())
         left = len(self.wanted) - self.done
-        now_faceless = self.without_faces.read()["path"]
+        now_faceless = set(self.without_faces.read()["path"]).intersection(self.paths)
         newly = len(self.wanted.intersection(now_faceless))
         summary = LoadSummary(
             collection=self.info.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
 from utilities.faces import boxes_of
-from utilities.labels import Labels, labels_of
+from utilities.labels import Labels, labels_of, read_labels
 from utilities.maps import Clusters, hdbscan, pairwise_precision_recall
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.settings import Settings
@@ -50,10 +51,10 @@ class People:
     people: list[Person]
     #: Faces that are like too few others to be anybody's.
     alone: int
-    #: How right pairs of faces are, by their labels; None without.
+    #: How right pairs of faces are, by their labels; None without, or where there are no such pairs.
     precision: float | None
     recall: float | None
-    #: A row for each face, with the columns of `--labels`.
+    #: A row for each face, with the columns of `--labels`: what was said of it, or its person's name if that has one.
     csv: Path
 
 
@@ -71,7 +72,7 @@ def run(
     Args:
         collection: its name.
         labels: a CSV with the columns `path` and `label`, and perhaps `part`, the face's number: who some of the faces
-            are. People are named by it, and judged.
+            are. People are named by it, and judged; without one, named by the CSV of an earlier run in `out`.
         least: the fewest faces of a person.
         out: directory for the CSV and the sheets; sheets of an earlier run are removed.
         settings: limits and places; from the environment by default.
@@ -79,7 +80,7 @@ def run(
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: a collection of images, or a CSV that cannot be used.
+        InvalidArgument: a collection of images, or without items, or a CSV that cannot be used.
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
@@ -90,16 +91,21 @@ def run(
             f"The collection {collection!r} holds images; `lookalike load DIR --what faces` makes one of faces."
         )
     items = read_items(client, collection, info.attributes).sort_values(["path", "part"], ignore_index=True)
-    truth = labels_of(items, labels) if labels else Labels.of([None] * len(items))
+    csv = out / "people.csv"
+    # Names that were written into the CSV of an earlier run are not lost by another.
+    named_by = labels or (csv if csv.exists() and any(read_labels(csv).values()) else None)
+    truth = labels_of(items, named_by)
+    if named_by is None:
+        truth = Labels.of([None] * len(items))
     if len(items) > MANY:
         logger.info("Grouping %s faces; this takes minutes.", f"{len(items):,}")
     groups = hdbscan(read_embeddings(client, info, items["id"].to_numpy(np.int64)), least)
     out.mkdir(parents=True, exist_ok=True)
-    for sheet in out.glob("person_*.png"):
-        sheet.unlink()
+    for sheet in out.glob("person_*.png") if csv.exists() else ():
+        if re.fullmatch(r"person_[0-9]+\.png", sheet.name):  # of an earlier run
+            sheet.unlink()
     people = _draw(info, items, groups, truth, out, settings, progress)
-    csv = out / "people.csv"
-    _table(items, groups, people).to_csv(csv, index=False)
+    _table(items, groups, people, truth).to_csv(csv, index=False)
     precision, recall = pairwise_precision_recall(groups, truth) if labels else (None, None)
     alone = int((groups.codes < 0).sum())
     return People(collection, len(items), people, alone, precision, recall, csv)
@@ -118,7 +124,7 @@ def _draw(
     rows = np.concatenate([*shown, np.empty(0, np.int64)])
     chosen = items.iloc[rows]
     files = [(info.root or Path()) / path for path in chosen["path"]]
-    faces = iter(read_thumbnails(files, boxes_of(chosen), settings, progress=progress))
+    faces = iter(read_thumbnails(files, boxes_of(chosen), settings, progress=progress and bool(files)))
     digits = len(str(groups.count))
     people = []
     for number, members in enumerate(shown, start=1):
@@ -139,14 +145,18 @@ def _name(labels: Labels, number: int) -> tuple[str, float | None]:
     return labels.names[counts.argmax()], float(counts.max() / len(known))
 
 
-def _table(items: pd.DataFrame, groups: Clusters, people: list[Person]) -> pd.DataFrame:
-    """A row for each face; those that are nobody's have neither label nor person."""
+def _table(items: pd.DataFrame, groups: Clusters, people: list[Person], known: Labels) -> pd.DataFrame:
+    """A row for each face: whose it is said to be, or else, where its person has a name, that; the person's number."""
+    own = [known.names[code] if code >= 0 else "" for code in known.codes]
     persons = [people[code] if code >= 0 else None for code in groups.codes]
     return pd.DataFrame(
         {
             "path": items["path"],
             "part": items["part"],
-            "label": [person.name if person else "" for person in persons],
+            "label": [
+                said or (person.name if person and person.share is not None else "")
+                for said, person in zip(own, persons, strict=True)
+            ],
             "person": [str(person.number) if person else "" for person in persons],
             "typicality": [f"{typicality:.4f}" for typicality in groups.typicality],
         }

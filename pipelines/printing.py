@@ -132,9 +132,14 @@ def _print_verification(found: Verification) -> None:
     print(f"\none person or two, of {found.mated:,} pairs of one and {found.non_mated:,} pairs of two")
     rows = [
         ["equal error rate", f"{found.equal_error_threshold:.4f}", *[f"{found.equal_error_rate:.2%}"] * 2],
-        ["one false match in 1,000", f"{found.threshold:.4f}", "0.10%", f"{1 - found.true_match_rate:.2%}"],
+        [
+            *("one false match in 1,000", f"{found.threshold:.4f}"),
+            *(f"{found.false_match_rate:.2%}", f"{1 - found.true_match_rate:.2%}"),
+        ],
     ]
     print_table(["threshold", "similarity", "two taken for one", "one taken for two"], rows, right={1, 2, 3})
+    if found.non_mated < 1_000:
+        print("one in 1,000 cannot be told from fewer than 1,000 pairs: this is the threshold at which none is wrong")
 
 
 def print_evaluation_as_json(evaluation: Evaluation) -> None:
@@ -271,10 +276,12 @@ _PEOPLE = 20
 
 
 def print_people(people: People) -> None:
-    print(
-        f"{people.collection}: {counted(people.faces, 'face')} of {len(people.people):,} people; {people.alone:,} are "
-        "like too few others to be anybody's"
-    )
+    grouped = people.faces - people.alone
+    persons = f"{len(people.people):,} {'person' if len(people.people) == 1 else 'people'}"
+    faces = f"{people.collection}: {counted(people.faces, 'face')}"
+    print(f"{faces}: {grouped:,} of {persons}, {people.alone:,} like too few others to be anybody's")
+    if not people.people:
+        print("nobody was told apart; a collection in which one person alone appears has no groups")
     if people.people:
         rows = [
             [str(each.number), printable(each.name), f"{each.faces:,}", f"{each.share:.0%}" if each.share else "-"]
@@ -284,11 +291,10 @@ def print_people(people: People) -> None:
         more = len(people.people) - _PEOPLE
         print(f"{more:,} more: {people.csv}" if more > 0 else f"everybody: {people.csv}")
         print(f"contact sheets: {people.people[0].sheet} and so on")
-    if people.precision is not None and people.recall is not None:
-        print(
-            f"pairwise precision {people.precision:.4f} (pairs put together that are one person), recall "
-            f"{people.recall:.4f} (pairs of one person that are together)"
-        )
+    if people.precision is not None:
+        print(f"pairwise precision {people.precision:.4f} (pairs put together that are one person)")
+    if people.recall is not None:
+        print(f"pairwise recall    {people.recall:.4f} (pairs of one person that are together)")
 
 
 def print_people_as_json(people: People) -> None:

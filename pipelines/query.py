@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from utilities.download import download, is_url
 from utilities.errors import CollectionNotFound, InvalidArgument
-from utilities.image_files import ImageSource, open_image
+from utilities.image_files import ImageSource
 from utilities.milvus_utilities import connect, describe_collection, list_collections
 from utilities.settings import Settings
 from utilities.similar_images import Match, plot_answer, search
@@ -61,16 +62,16 @@ def run(
         _check_plot(plot)
     client = connect(settings=settings, must_exist=True)
     name = collection or _only_collection(list_collections(client))
-    # What is drawn is opened once, whole; otherwise a large JPEG need not be decoded in full.
-    images: list[ImageSource] = [open_image(each, settings) for each in queries] if plot else list(queries)
-    if (face or all_faces) and not describe_collection(client, name).of_faces:
+    # What is drawn is fetched once, and opened once more: a search decodes large JPEGs at a smaller scale.
+    images: list[ImageSource] = [download(each, settings) if plot and is_url(each) else each for each in queries]
+    if (face is not None or all_faces) and not describe_collection(client, name).of_faces:
         raise InvalidArgument(f"--face is for collections of faces; {name!r} holds images.")
     answers = search(
         images,
         name,
         top_k,
         filter=filter,
-        face=None if all_faces else face or 1,
+        face=None if all_faces else 1 if face is None else face,
         names=queries,
         client=client,
         settings=settings,

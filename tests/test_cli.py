@@ -81,7 +81,9 @@ def test_load_then_query_then_the_rest(
     assert Path(first["matches"][0]["file"]).is_file()
     assert sorted(file.name for file in plot.parent.iterdir()) == ["top-1.png", "top-2.png", "top.png"]
 
-    assert lookalike("collections").stdout.splitlines()[1].split() == ["colours", "15", "mobilenetv2", str(colour_tree)]
+    assert lookalike("collections").stdout.splitlines()[1].split() == [
+        *("colours", "15", "images", "mobilenetv2", str(colour_tree)),
+    ]
     info = json.loads(lookalike("info", "colours", "--json").stdout)
     assert (info["items"], info["dimension"]) == (15, 1280)
     assert (info["index"], info["quantization_digest"]) == ("flat", None)

@@ -12,20 +12,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pymilvus import MilvusClient
 
 from pipelines import evaluate, explore, load, manage, query, reduce
-from tests.face_pictures import OF_EACH, PEOPLE, album, photographs
+from tests.face_pictures import OF_EACH, PEOPLE, album, beside_each_other, photographs
 from tests.serving import run_lookalike
+from utilities.changes import new_or_changed
+from utilities.embedder import load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, NoFace
 from utilities.face_to_vec import face_to_vec
-from utilities.faces import Face
+from utilities.faces import FACE_ATTRIBUTES, Face, find_faces
 from utilities.id_map import IdMap
+from utilities.image_files import open_image
+from utilities.item_streams import FRUITLESS, embed_files
 from utilities.items import item_id
-from utilities.milvus_utilities import connect, delete_items, describe_collection, read_items, stored_items
+from utilities.milvus_utilities import (
+    connect,
+    delete_items,
+    describe_collection,
+    read_embeddings,
+    read_items,
+    stored_items,
+)
 from utilities.settings import Settings
-from utilities.similar_images import plot_similar_images, similar_images
+from utilities.similar_images import nearest_matches, plot_similar_images, similar_images
 
 #: Faces of the album: one in each photograph, and those of the group.
 FACES = len(PEOPLE) * OF_EACH + len(PEOPLE)
@@ -118,6 +129,78 @@ def test_matches_are_images_and_say_where_the_face_is(album_home: Settings, lfw:
     assert group.box.left == group.face.left / 1000
 
 
+def test_pages_of_images_join_to_the_whole(album_home: Settings) -> None:
+    client = connect(settings=album_home)
+    info = describe_collection(client, "album")
+    (vector,) = read_embeddings(client, info, np.array([item_id("group.png", "1")]))
+    (whole,) = nearest_matches(client, info, vector[None], 21)
+    pages = [nearest_matches(client, info, vector[None], 6, offset=offset)[0] for offset in (0, 6, 12, 18)]
+    assert [match for page in pages for match in page] == whole
+    assert [len(page) for page in pages] == [6, 6, 6, 3]
+    with pytest.raises(InvalidArgument, match="1,000 matches after the first 16,000 cannot be had"):
+        nearest_matches(client, info, vector[None], 1_000, offset=16_000)
+
+
+def test_a_plot_shows_the_face_that_was_searched_for(
+    album_home: Settings, portraits_far_apart: Path, tmp_path: Path
+) -> None:
+    queries = [str(portraits_far_apart)]
+    for face in (1, 5, 9):
+        (plain,) = query.run(queries, collection="album", face=face, settings=album_home)
+        (drawn,) = query.run(queries, collection="album", face=face, plot=tmp_path / "p.png", settings=album_home)
+        assert drawn.faces == plain.faces == 9
+        assert drawn.matches == plain.matches
+
+
+@pytest.fixture
+def portraits_far_apart(lfw: Path, tmp_path: Path) -> Path:
+    """A photograph of nine people that is decoded at half its size, and was taken with the camera turned."""
+    pictures = [photographs(lfw, folder.name)[0] for folder in sorted(lfw.iterdir())[:9]]
+    image = beside_each_other(pictures, 3, side=1_700)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    image.rotate(90).save(tmp_path / "nine.jpg", exif=exif, quality=85)
+    return tmp_path / "nine.jpg"
+
+
+def test_boxes_are_places_in_the_upright_whole(home: Settings, portraits_far_apart: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "nine"
+    tree.mkdir()
+    shutil.move(portraits_far_apart, tree)
+    assert counts(run(tree, home)) == (1, 0, 0, 0, 9)
+    matches = similar_images(tree / "nine.jpg", "nine", settings=home)
+    assert (matches[0].width, matches[0].height) == (5_100, 5_100)
+    items = read_items(connect(settings=home), "nine", FACE_ATTRIBUTES)
+    cells = {
+        (int((left + width / 2) // 1_700), int((top + height / 2) // 1_700))
+        for left, top, width, height in zip(
+            *(items[f"face_{side}"] for side in ("left", "top", "width", "height")), strict=True
+        )
+    }
+    assert len(cells) == 9
+    upright = open_image(tree / "nine.jpg")
+    cut = matches[0].box.of(upright) if matches[0].box else upright
+    assert len(find_faces(cut.resize((400, 400)), 8)[0]) == 1
+
+
+def test_many_images_of_nobody_are_told_of_as_they_come(home: Settings, tree: Path, tmp_path: Path) -> None:
+    walls = tmp_path / "walls"
+    walls.mkdir()
+    for number in range(2 * FRUITLESS + 9):
+        Image.new("RGB", (60, 40), (number, 90, 90)).save(walls / f"{number:03}.png")
+    shutil.copy(tree / "group.png", walls / "050.png")
+    embedder = load_embedder("dlib", settings=home)
+    paths = sorted(path.name for path in walls.iterdir())
+    chunks = list(embed_files(walls, paths, embedder, home))
+    assert [len(chunk.items) for chunk in chunks if chunk.items] == [4]
+    assert len(chunks) >= 2
+    assert FRUITLESS <= chunks[0].files < len(paths)
+    told = [{item.path for item in (*chunk.items, *chunk.without_faces)} for chunk in chunks]
+    assert sorted(path for each in told for path in each) == paths
+    assert all(len(chunk.items) == len(chunk.embeddings) for chunk in chunks)
+    assert counts(run(walls, home)) == (1, 0, len(paths) - 1, 0, 4)
+
+
 def test_any_face_of_a_query_can_be_searched_for(album_home: Settings) -> None:
     root = describe_collection(connect(settings=album_home), "album").root
     assert root is not None
@@ -130,8 +213,9 @@ def test_any_face_of_a_query_can_be_searched_for(album_home: Settings) -> None:
     assert {result.matches[1].label for result in every} == set(PEOPLE)
     (second,) = query.run([group], collection="album", top_k=3, face=2, settings=album_home)
     assert [match.id for match in second.matches] == [match.id for match in every[1].matches]
-    with pytest.raises(InvalidArgument, match=r"There is no face 5 in .*group.png, which shows 4 faces"):
-        query.run([group], collection="album", face=5, settings=album_home)
+    for number in (5, 0, -1):
+        with pytest.raises(InvalidArgument, match=rf"There is no face {number} in .*group.png, which shows 4 faces"):
+            query.run([group], collection="album", face=number, settings=album_home)
     with pytest.raises(NoFace, match=r"No face was found in .*wall.png; faces from 40 pixels on are found"):
         query.run([str(root / "wall.png")], collection="album", settings=album_home)
 
@@ -155,6 +239,43 @@ def test_an_image_that_changes_keeps_no_face_of_before(home: Settings, tree: Pat
     shutil.copy(photographs(lfw, "Tiger_Woods")[7], tree / "wall.png")
     assert counts(run(tree, home)) == (1, 20, 1, 0, FACES - 3)
     assert counts(run(tree, home)) == (0, 21, 1, 0, FACES - 3)
+
+
+def test_a_load_that_dies_before_it_removed_what_is_shown_no_more_is_mended(
+    home: Settings, tree: Path, lfw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tree, home)
+    shutil.copy(photographs(lfw, "Tiger_Woods")[7], tree / "group.png")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "delete_items", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(tree, home)
+    assert len(read_items(connect(settings=home), "album")) == FACES
+    assert counts(run(tree, home)) == (1, 20, 1, 0, FACES - 3)
+    assert faces_in(home, "group.png") == ["1"]
+
+
+def test_items_of_one_file_that_disagree_are_not_unchanged(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"content")
+    status = file.stat()
+    row = {"path": "a.png", "file_size": status.st_size, "file_mtime_ns": status.st_mtime_ns}
+    now, before = {**row, "file_digest": "new", "faces": 1}, {**row, "file_digest": "old", "faces": 2}
+    for rows, changed in (([now], []), ([before, before], []), ([before], ["a.png"]), ([now, before], ["a.png"])):
+        for order in (rows, rows[::-1]):
+            assert new_or_changed(tmp_path, ["a.png"], pd.DataFrame(order)) == changed
+
+
+def test_images_that_are_not_asked_for_stay_on_the_list(home: Settings, tree: Path) -> None:
+    listed = run(tree, home).faceless
+    assert listed is not None
+    written = listed.read_bytes()
+    assert counts(run(tree, home, extension="jpg")) == (0, 20, 0, 0, FACES)
+    assert listed.read_bytes() == written
 
 
 def test_a_face_that_a_dying_load_left_out_is_found_again(home: Settings, tree: Path) -> None:

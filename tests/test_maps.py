@@ -106,8 +106,12 @@ def test_groups_of_any_density_and_what_lies_alone() -> None:
     assert (found.typicality[:34] > 0.8).all()
     assert found.typicality[34:].tolist() == [0, 0]
     assert set(found.most_typical(2, 99).tolist()) == set(range(29, 34))
+    large = hdbscan(embeddings, least=9)
+    assert large.codes.tolist() == [1] * 9 + [0] * 20 + [-1] * 7
     same = np.repeat(embeddings[:4], 3, axis=0)
-    assert hdbscan(same).codes.min() >= -1  # Copies are no matter.
+    copies = hdbscan(same).codes.reshape(4, 3)
+    assert (copies == copies[:, :1]).all()
+    assert sorted(copies[:, 0]) == [0, 1, 2, 3]
     for few in range(4):
         assert hdbscan(embeddings[:few]).codes.tolist() == [-1] * few
 
@@ -119,5 +123,5 @@ def test_pairs_of_manning_and_others() -> None:
     clusters = Clusters(codes, np.ones(17, np.float32))
     assert pairwise_precision_recall(clusters, labels) == (20 / 40, 20 / 44)
     lonely = Clusters(np.full(4, -1), np.zeros(4, np.float32))
-    assert pairwise_precision_recall(lonely, Labels.of(["a", "a", None, "b"])) == (1, 0)
-    assert pairwise_precision_recall(lonely, Labels.of([None] * 4)) == (1, 1)
+    assert pairwise_precision_recall(lonely, Labels.of(["a", "a", None, "b"])) == (None, 0)
+    assert pairwise_precision_recall(lonely, Labels.of([None] * 4)) == (None, None)

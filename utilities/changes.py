@@ -27,14 +27,18 @@ def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) 
         stored: what is known, in the columns of `Item`; and `faces`, how many items a file has, where that may be other
             than one.
     """
-    states: dict[str, list[tuple[int, int]]] = {}
-    for path, size, time in zip(stored["path"], stored["file_size"], stored["file_mtime_ns"], strict=True):
-        states.setdefault(path, []).append((size, time))
-    parts = dict(zip(stored["path"], stored["faces"], strict=True)) if "faces" in stored else {}
-    # A load that died may have left some of a file's items, or items of the file as it was before.
-    return [
-        path for path in paths if path not in states or states[path] != [_state(directory / path)] * parts.get(path, 1)
-    ]
+    known: dict[str, list[tuple[int, int, str, int]]] = {}
+    faces = stored["faces"] if "faces" in stored else [1] * len(stored)
+    rows = zip(stored["file_size"], stored["file_mtime_ns"], stored["file_digest"], faces, strict=True)
+    for path, row in zip(stored["path"], rows, strict=True):
+        known.setdefault(path, []).append(row)
+
+    def is_unchanged(path: str) -> bool:
+        # A load that died may have left some of a file's items, or some of the file as it was before.
+        parts = known.get(path, [])
+        return len(set(parts)) == 1 and len(parts) == parts[0][3] and parts[0][:2] == _state(directory / path)
+
+    return [path for path in paths if not is_unchanged(path)]
 
 
 def other_contents(directory: Path, paths: Sequence[str], stored: pd.DataFrame, *, progress: bool) -> list[str]:

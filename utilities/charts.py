@@ -138,20 +138,27 @@ def roc_chart(name: str, verification: Verification) -> Figure:
         name: of the collection.
         verification: what was measured.
     """
-    rate = f"{verification.true_match_rate:.1%}"
-    statement = f"Where one in a thousand pairs of two persons matches, {rate} of the pairs of one person do."
+    told = verification.non_mated >= 1_000
+    where = "Where one in a thousand pairs of two persons matches" if told else "Where no pair of two persons matches"
+    statement = f"{where}, {verification.true_match_rate:.1%} of the pairs of one person do."
     figure, (axes,) = _panels(f"{name}: one person, or two?", statement, 1, width=7.2)
     false, true = verification.false_match_rates, verification.true_match_rates
     lowest = 1 / verification.non_mated  # One pair: less than this was not measured.
     axes.plot(np.maximum(false, lowest), true, color=STYLES[0]["color"], linewidth=1.8, drawstyle="steps-post")
     equal = verification.equal_error_rate
     marks = (
-        ("1 in 1,000", 1e-3, verification.true_match_rate, verification.threshold),
+        (
+            "1 in 1,000" if told else "none",
+            verification.false_match_rate,
+            verification.true_match_rate,
+            verification.threshold,
+        ),
         ("equal error", equal, 1 - equal, verification.equal_error_threshold),
     )
     for number, (mark, x, y, threshold) in enumerate(marks):
-        axes.plot(x, y, color=STYLES[1]["color"], marker=MARKERS[number], markersize=8)
-        text = axes.annotate(f"{mark}, cosine {threshold:.3f}", (x, y), (8, -14), textcoords="offset points")
+        place = (max(x, lowest), y)
+        axes.plot(*place, color=STYLES[1]["color"], marker=MARKERS[number], markersize=8, clip_on=False)
+        text = axes.annotate(f"{mark}, cosine {threshold:.3f}", place, (8, -14), textcoords="offset points")
         text.set(fontsize=9, color=INK)
     axes.set(xscale="log", xlim=(lowest, 1), xlabel="false match rate: part of the pairs of two persons that matches")
     axes.set(ylabel="true match rate: part of the pairs\nof one person that matches")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import DEFAULT_BACKBONE, NAMED_WEIGHTS, backbone_named
+from utilities.backbones import DEFAULT_BACKBONE, NAMED_WEIGHTS, backbone_named, check_weights
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
@@ -113,6 +113,7 @@ def load_embedder(
     backbone = backbone.lower()
     weights = weights or backbone_named(backbone).weights
     check_runtime(runtime, precision)
+    check_weights(backbone, os.fspath(weights))
     if weights == "random":
         _note_untrained()
     found = find_by_weights(backbone, weights, settings)

@@ -13,6 +13,7 @@ from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.exported_networks import projection_of
+from utilities.faces import check_detector
 from utilities.fingerprint import Fingerprint
 from utilities.item_streams import embed_sample, sample_pixels
 from utilities.quantization import SAMPLE, import_nncf, quantize
@@ -107,6 +108,8 @@ def new_embedder(
         raise InvalidArgument(
             f"--backbone {backbone} embeds {sees}, not {wanted.what}; choose one of {', '.join(fit)}."
         )
+    if sees == "faces":
+        check_detector()
     weights, most = wanted.weights or row.weights, row.dimension
     if wanted.pca and not 1 <= wanted.pca <= most:
         raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")

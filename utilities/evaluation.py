@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Places at which precision, recall and accuracy are measured; the last is that of mAP@k unless another is asked for.
 PLACES = (1, 5, 10, 20)
 TOP_K = PLACES[-1]
+#: Labelled items, if not all are, up to which Milvus is asked for these alone.
+FEW = 2_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def leave_one_out(
         DatabaseError: Milvus failed.
     """
     number = {int(each): row for row, each in enumerate(ids) if labelled[row]}
+    # Among many others few would be met late, or never.
+    few = f"id in {list(number)}" if len(number) < min(FEW, len(ids)) else ""
     place = {int(ids[query]): row for row, query in enumerate(queries)}
     neighbours = np.full((len(queries), k), -1, np.int64)
     with tqdm(total=len(queries), unit="query", desc=info.name, disable=not progress) as bar:
@@ -100,8 +104,8 @@ def leave_one_out(
                 return [row for row in rows if row["id"] != own[query] and row["id"] in number]
 
             # One more than is asked for, since an item's nearest neighbour is itself.
-            search = partial(nearest_that, others, client, info, depth=k + 1, fields=["id"])
-            answers = search(vectors[wanted], k) if wanted else []
+            search = partial(nearest_that, others, client, info, filter=few, depth=k + 1, fields=["id"])
+            answers = search(vectors[wanted], min(k, len(number) - 1)) if wanted else []
             for each, answer in zip(own, answers, strict=True):
                 found = [number[row["id"]] for row in answer]
                 neighbours[place[each], : len(found)] = found

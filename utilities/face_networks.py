@@ -122,12 +122,13 @@ def deepface_network(keras: Any, name: str, size: int) -> keras.Model:
         MissingPackage: DeepFace is not installed.
         WeightsUnavailable: the download failed, or the file is not of this network.
     """
+    os.environ.setdefault("DEEPFACE_LOG_LEVEL", "40")  # What goes wrong is said below.
     try:
         modeling = importlib.import_module("deepface.modules.modeling")
     except ImportError as error:
         raise MissingPackage(
             f"{name} is a network of DeepFace, which cannot be imported ({error}): "
-            ".venv/bin/pip install -e '.[deepface]'."
+            "pip install -e '.[deepface]' in Lookalike's folder."
         ) from error
     # Whichever backend DeepFace would choose: of its networks those of TensorFlow are Keras models.
     module, _, client = modeling.AVAILABLE_MODELS["facial_recognition"][name]["tensorflow"].rpartition(".")
@@ -135,9 +136,10 @@ def deepface_network(keras: Any, name: str, size: int) -> keras.Model:
     try:
         network = build().model
     except Exception as error:  # DeepFace raises ValueError, and what its packages for downloads raise.
+        reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         home = Path(os.environ.get("DEEPFACE_HOME", Path.home())) / ".deepface" / "weights"
         raise WeightsUnavailable(
-            f"The weights of {name} could not be had ({str(error).strip().splitlines()[0].rstrip('.')}). Try again "
+            f"The weights of {name} could not be had ({reason}). Try again "
             f"with internet access, or copy DeepFace's file into {home}."
         ) from error
     pixels = keras.Input((size, size, 3))

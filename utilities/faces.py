@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -76,6 +76,8 @@ def boxes_of(items: pd.DataFrame) -> list[Crop | None]:
     return [face.part_of(row["width"], row["height"]) if face else None for face, row in zip(faces, rows, strict=True)]
 
 
+#: A face, and what is cut out of it.
+_Found: TypeAlias = "tuple[Face, NDArray[np.uint8]]"
 #: Names of `Face.attributes`.
 FACE_ATTRIBUTES = tuple(Face(0, 0, 0, 0, 0.0).attributes(0))
 
@@ -83,7 +85,7 @@ FACE_ATTRIBUTES = tuple(Face(0, 0, 0, 0, 0.0).attributes(0))
 def find_faces(
     image: Image.Image, size: int, whole: tuple[int, int] | None = None
 ) -> tuple[list[Face], NDArray[np.uint8]]:
-    """The faces in an image, the largest first.
+    """The faces in an image, the largest first, and of faces of one size the clearest.
 
     Args:
         image: upright RGB.
@@ -104,7 +106,7 @@ def find_faces(
     pixels = np.asarray(image)
     across, down = image.width / sides[0], image.height / sides[1]
     factor = (whole or image.size)[0] / image.width
-    found = []
+    found: list[_Found] = []
     for box, score in zip(boxes, scores, strict=True):
         place = dlib.rectangle(
             *(round(box.left() * across), round(box.top() * down)),
@@ -112,14 +114,33 @@ def find_faces(
         )
         chip = dlib.get_face_chip(pixels, landmarks(pixels, place), size, PADDING)
         found.append((_face(place, factor, score, whole or image.size), chip))
-    found.sort(key=lambda each: (-each[0].width * each[0].height, each[0].top, each[0].left))
+    found = _from_the_largest(found)
     chips = [chip for _, chip in found]
     return [face for face, _ in found], np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)
 
 
+def _from_the_largest(found: list[_Found]) -> list[_Found]:
+    """Sorted by size; among faces of one size by the detector's score.
+
+    The detector knows sizes a fifth apart only, and where an image is decoded at another scale they differ by a pixel,
+    which must not decide which face is the first.
+    """
+    by_width = sorted(found, key=lambda each: -each[0].width)
+    ranked: list[tuple[int, float, _Found]] = []
+    rank, widest = 0, by_width[0][0].width if by_width else 0
+    for each in by_width:
+        if each[0].width < 0.92 * widest:
+            rank, widest = rank + 1, each[0].width
+        ranked.append((rank, -each[0].score, each))
+    return [each for _, _, each in sorted(ranked, key=lambda one: one[:2])]
+
+
 def no_face(where: str) -> NoFace:
     """The error of an image in which a face is needed and none was found."""
-    return NoFace(f"No face was found in {where}; faces from 40 pixels on are found, upright and seen from the front.")
+    return NoFace(
+        f"No face was found in {where}; faces from 40 pixels on are found, upright and seen from the front: turn the "
+        "picture, or take a larger one."
+    )
 
 
 def check_detector() -> None:
@@ -150,14 +171,20 @@ def _tools() -> tuple[Any, Any, Any]:
             import dlib
         except ImportError as error:
             raise MissingPackage(_missing(str(error))) from error
-        landmarks = dlib.shape_predictor(str(models() / "shape_predictor_5_face_landmarks.dat"))
+        file = models() / "shape_predictor_5_face_landmarks.dat"
+        try:
+            landmarks = dlib.shape_predictor(str(file))
+        except RuntimeError as error:
+            raise MissingPackage(_missing(f"{file} cannot be read")) from error
         _of_this_thread.tools = dlib, dlib.get_frontal_face_detector(), landmarks
     tools: tuple[Any, Any, Any] = _of_this_thread.tools
     return tools
 
 
 def _missing(what: str) -> str:
-    return f"Faces are found by dlib, which cannot be imported ({what}): .venv/bin/pip install -e '.[faces]'."
+    return (
+        f"Faces are found by dlib, which cannot be imported ({what}): pip install -e '.[faces]' in Lookalike's folder."
+    )
 
 
 def _face(place: Any, factor: float, score: float, whole: tuple[int, int]) -> Face:

@@ -145,7 +145,7 @@ class IdMap:
 
     def remove(self, ids: Collection[int]) -> None:
         """Drop the rows of some ids."""
-        if self.path.exists():
+        if ids and self.path.exists():
             rows = self.read()
             self.write(rows[~rows["id"].isin(list(ids))])
 

@@ -32,8 +32,8 @@ from utilities.streams import in_order, processors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Batches that may be read ahead of the network, beside an image or two for each thread: a bound on memory, whatever
-#: the size of the tree.
+#: Batches of files that may be read ahead of the network, beside a file or two for each thread: a bound on memory,
+#: whatever the size of the tree, which grows with the faces of an image alone.
 READ_AHEAD = 4
 #: Files without any item after which word is given all the same, for whoever counts files or wants to stop.
 FRUITLESS = 32

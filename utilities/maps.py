@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Axes that t-SNE gets, after PCA, as its authors recommend; they take what is noise away, and most of the time.
 TSNE_AXES = 50
+#: Vectors that are enough for a group of density; smaller groups than are asked for are left out afterwards.
+DENSE = 3
 #: Neighbours that a point is held near to, in effect.
 PERPLEXITY = 30
 
@@ -144,11 +146,16 @@ def hdbscan(embeddings: NDArray[np.float32], least: int = 3) -> Clusters:
     """
     from sklearn.cluster import HDBSCAN
 
-    if len(embeddings) <= least:  # of which scikit-learn makes no groups
+    dense = min(least, DENSE)
+    if len(embeddings) <= dense:  # of which scikit-learn makes no groups
         return _clusters(embeddings, np.full(len(embeddings), -1))
     # On the unit sphere the Euclidean distance orders as the cosine does.
-    found = HDBSCAN(min_cluster_size=least, min_samples=min(least, len(embeddings) - 1), copy=True)
-    return _clusters(embeddings, found.fit_predict(embeddings.astype(np.float64)))
+    found = HDBSCAN(min_cluster_size=dense, min_samples=dense, copy=True).fit_predict(embeddings.astype(np.float64))
+    sizes = np.bincount(found[found >= 0], minlength=1)
+    large = np.flatnonzero(sizes >= least)
+    numbers = np.full(len(sizes), -1)
+    numbers[large] = np.arange(len(large))
+    return _clusters(embeddings, np.where(found >= 0, numbers[found], -1))
 
 
 def _clusters(embeddings: NDArray[np.float32], groups: NDArray[np.int64]) -> Clusters:
@@ -183,14 +190,14 @@ def normalized_mutual_information(clusters: Clusters, labels: Labels) -> float:
     return float(normalized_mutual_info_score(labels.codes[labelled], clusters.codes[labelled]))
 
 
-def pairwise_precision_recall(clusters: Clusters, labels: Labels) -> tuple[float, float]:
+def pairwise_precision_recall(clusters: Clusters, labels: Labels) -> tuple[float | None, float | None]:
     """How right groups are, by pairs of labelled items (Manning et al. 2008, section 16.3).
 
     An item in no group is in one pair with nothing.
 
     Returns:
-        The part of the pairs in one group that share their label, 1 where there is no pair; and the part of the pairs
-        that share their label that are in one group, 1 where there is none.
+        The part of the pairs in one group that share their label, and the part of the pairs that share their label that
+        are in one group; None where there is no such pair.
     """
     from sklearn.metrics.cluster import contingency_matrix
 
@@ -199,7 +206,7 @@ def pairwise_precision_recall(clusters: Clusters, labels: Labels) -> tuple[float
     alone = groups < 0
     groups[alone] = clusters.count + np.arange(alone.sum())
     if not len(groups):
-        return 1.0, 1.0
+        return None, None
     table = contingency_matrix(labels.codes[labelled], groups, sparse=True)
 
     def pairs(sizes: NDArray[np.int64]) -> int:
@@ -207,7 +214,7 @@ def pairwise_precision_recall(clusters: Clusters, labels: Labels) -> tuple[float
 
     both = pairs(table.data.astype(np.int64))
     together, alike = (pairs(np.asarray(table.sum(axis=axis), np.int64).ravel()) for axis in (0, 1))
-    return both / together if together else 1.0, both / alike if alike else 1.0
+    return both / together if together else None, both / alike if alike else None
 
 
 def _unit_square(points: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A server returns no more matches than this (`proxy.limits`, `quotaAndLimits.limits.topK`).
 MAX_TOP_K = 16_384
+#: Rows that are looked through at a time, where only some are kept: a bound on memory.
+ROWS_TOGETHER = 100_000
 #: Queries of one message to a server.
 QUERIES_TOGETHER = 256
 
@@ -64,13 +66,7 @@ def nearest_neighbours(
         CollectionNotFound: no such collection.
         DatabaseError: Milvus failed.
     """
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
-    if not 0 <= offset <= MAX_TOP_K - top_k:
-        raise InvalidArgument(
-            f"{top_k:,} matches after the first {offset:,} cannot be had; Milvus looks no further than the first "
-            f"{MAX_TOP_K:,}."
-        )
+    check_depth(top_k, offset)
     info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
     embeddings = np.asarray(embeddings, dtype=np.float32)
     dimension = info.fingerprint.dimension
@@ -91,6 +87,21 @@ def nearest_neighbours(
             return search(messages[0])
         with ThreadPoolExecutor(ahead, "search") as pool, closing(in_order(pool, search, messages, ahead)) as answers:
             return [rows for answer in answers for rows in answer]
+
+
+def check_depth(top_k: int, offset: int = 0) -> None:
+    """Refuse more matches than Milvus returns.
+
+    Raises:
+        InvalidArgument: `top_k` or `offset` out of range.
+    """
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
+    if not 0 <= offset <= MAX_TOP_K - top_k:
+        raise InvalidArgument(
+            f"{top_k:,} matches after the first {offset:,} cannot be had; Milvus looks no further than the first "
+            f"{MAX_TOP_K:,}."
+        )
 
 
 def nearest_that(
@@ -124,12 +135,16 @@ def nearest_that(
     found: dict[int, list[dict[str, Any]]] = {}
     wanted, depth = list(range(len(embeddings))), depth or top_k
     while wanted:
-        answers = nearest_neighbours(client, info, embeddings[wanted], depth, filter, fields)
-        for number, rows in zip(wanted, answers, strict=True):
-            found[number] = keep(number, rows)[:top_k]
-        seen = {number: len(rows) for number, rows in zip(wanted, answers, strict=True)}
-        wanted = [each for each in wanted if len(found[each]) < top_k and seen[each] == depth < MAX_TOP_K]
-        depth = min(2 * depth, MAX_TOP_K)
+        further = []
+        together = max(1, ROWS_TOGETHER // depth)
+        for start in range(0, len(wanted), together):
+            some = wanted[start : start + together]
+            answers = nearest_neighbours(client, info, embeddings[some], depth, filter, fields)
+            for number, rows in zip(some, answers, strict=True):
+                found[number] = keep(number, rows)[:top_k]
+                if len(found[number]) < top_k and len(rows) == depth < MAX_TOP_K:
+                    further.append(number)
+        wanted, depth = further, min(2 * depth, MAX_TOP_K)
     return [found[number] for number in range(len(embeddings))]
 
 

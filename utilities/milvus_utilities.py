@@ -39,7 +39,7 @@ from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
-from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
+from utilities.milvus_search import check_depth as check_depth
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.milvus_search import nearest_that as nearest_that
 from utilities.patience import patiently

@@ -133,10 +133,10 @@ def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: b
     except ImageError:
         _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), frame, line)
         axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
-    title = _shorten(tile.title, 20)
+    title = _shorten(tile.title, 15)
     axes.set_title(title, fontsize=8.5, fontweight="bold", pad=12, loc="left", parse_math=False)
     axes.text(
-        *(0, 1.03, _shorten(tile.subtitle, 25)),
+        *(0, 1.03, _shorten(tile.subtitle, 23)),
         transform=axes.transAxes,
         va="bottom",
         fontsize=6.5,

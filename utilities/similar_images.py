@@ -19,7 +19,14 @@ from utilities.faces import Face
 from utilities.image_files import ImageSource, open_image
 from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
-from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours, nearest_that, settle
+from utilities.milvus_utilities import (
+    check_depth,
+    connect,
+    describe_collection,
+    nearest_neighbours,
+    nearest_that,
+    settle,
+)
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,6 +215,7 @@ def nearest_matches(
         image only the nearest is a match.
     """
     fields = [*ITEM_FIELDS, *info.attributes]
+    check_depth(top_k, offset)
     if info.of_faces:  # Milvus's own grouping is not in servers before 2.4.
         nearest = nearest_that(_first_of_each_file, client, info, embeddings, offset + top_k, filter, fields)
         neighbours = [rows[offset:] for rows in nearest]

@@ -41,8 +41,7 @@ def read_thumbnails(
 
 
 def _thumbnail(file: Path, box: Crop | None, settings: Settings) -> Image.Image:
-    # A part that is small needs more of the whole's pixels.
-    at_least = SIDE if box is None else math.ceil(SIDE / min(box.width, box.height))
+    at_least = SIDE if box is None else box.whole_side(SIDE)
     try:
         image = open_image(file, settings, at_least=at_least)
     except ImageError:

@@ -29,17 +29,17 @@ class Verification:
     #: Pairs of one person's vectors, and of two persons'.
     mated: int
     non_mated: int
-    #: (m,) each, along the receiver operating characteristic from the highest threshold to the lowest: the part of the
-    #: non-mated pairs that is taken for one person, the part of the mated pairs that is, and the cosine from which on.
+    #: (m,) each, the corners of the receiver operating characteristic, from the highest threshold to the lowest: the
+    #: part of the non-mated pairs that is taken for one person, and the part of the mated pairs that is.
     false_match_rates: NDArray[np.float64]
     true_match_rates: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
     #: Where as large a part of the non-mated pairs matches as of the mated pairs does not.
     equal_error_rate: float
     equal_error_threshold: float
-    #: The lowest threshold at which no more than `FALSE_MATCH_RATE` of the non-mated pairs match, and the part of the
-    #: mated pairs that matches there.
+    #: The lowest threshold at which no more than `FALSE_MATCH_RATE` of the non-mated pairs match, the part of them that
+    #: does, and the part of the mated pairs.
     threshold: float
+    false_match_rate: float
     true_match_rate: float
 
 
@@ -47,23 +47,21 @@ def verify(embeddings: NDArray[np.float32], labels: Labels) -> Verification | No
     """Compare vectors in pairs.
 
     Args:
-        embeddings: (n, dimension), rows of length 1.
-        labels: of the n vectors: who each is. What has no label is left out; where more than `MOST` have one, labels
-            are drawn at random, the same at every call, until so many are reached.
+        embeddings: (n, dimension), rows of length 1; of what `rows_to_verify` has chosen.
+        labels: of the n vectors: who each is.
 
     Returns:
         None where there are not both mated and non-mated pairs.
     """
     from sklearn.metrics import roc_curve
 
-    rows = _sample(labels)
-    codes = labels.codes[rows]
-    first, second = np.triu_indices(len(rows), 1)
+    codes = labels.codes
+    first, second = np.triu_indices(len(codes), 1)
     mated = codes[first] == codes[second]
     if mated.all() or not mated.any():
         return None
-    similarities = (embeddings[rows] @ embeddings[rows].T)[first, second]
-    false, true, thresholds = roc_curve(mated, similarities)
+    similarities = (embeddings @ embeddings.T)[first, second]
+    false, true, thresholds = roc_curve(mated, similarities, drop_intermediate=False)
     # At infinity, where the curve begins, nothing matches.
     thresholds[0] = max(1.0, float(similarities.max()))
     crossing = int(np.argmax(false >= 1 - true))
@@ -71,21 +69,31 @@ def verify(embeddings: NDArray[np.float32], labels: Labels) -> Verification | No
     gaps = [1 - true[each] - false[each] for each in (before, after)]
     share = gaps[0] / (gaps[0] - gaps[1]) if gaps[0] != gaps[1] else 0.0
     place = int(np.flatnonzero(false <= FALSE_MATCH_RATE)[-1])
+    corners = _corners(false, true)
     return Verification(
         mated=int(mated.sum()),
         non_mated=int((~mated).sum()),
-        false_match_rates=false,
-        true_match_rates=true,
-        thresholds=thresholds,
+        false_match_rates=false[corners],
+        true_match_rates=true[corners],
         equal_error_rate=float(false[before] + share * (false[after] - false[before])),
         equal_error_threshold=float(thresholds[before] + share * (thresholds[after] - thresholds[before])),
         threshold=float(thresholds[place]),
+        false_match_rate=float(false[place]),
         true_match_rate=float(true[place]),
     )
 
 
-def _sample(labels: Labels) -> NDArray[np.int64]:
-    """Rows with a label; whole labels, drawn at random, where these are too many."""
+def _corners(false: NDArray[np.float64], true: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points of a curve are its ends or corners: those between them on a line draw nothing."""
+    steps = np.stack([np.diff(false) > 0, np.diff(true) > 0])
+    return np.concatenate([[True], (steps[:, 1:] != steps[:, :-1]).any(axis=0), [True]])
+
+
+def rows_to_verify(labels: Labels) -> NDArray[np.int64]:
+    """Which of many vectors to compare: those with a label.
+
+    Where these are more than `MOST`, labels are drawn at random, the same at every call, until so many are reached.
+    """
     labelled = np.flatnonzero(labels.codes >= 0)
     if len(labelled) <= MOST:
         return labelled

@@ -37,17 +37,16 @@ class WithoutFaces:
         if items:
             self._rows.append(items)
 
-    def keep(self, paths: Collection[str]) -> pd.DataFrame:
-        """Take from the list what is not among these paths; returns what stays."""
+    def remove(self, paths: Collection[str]) -> None:
+        """Take these from the list."""
         rows = self.read()
-        stays = rows["path"].isin(list(paths))
+        stays = ~rows["path"].isin(list(paths))
         if stays.all():
-            return rows
+            return
         if stays.any():
             self._rows.write(rows[stays])
         else:
             self.delete()
-        return rows[stays]
 
     def delete(self) -> None:
         """Remove the file."""

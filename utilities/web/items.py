@@ -105,6 +105,8 @@ def _add(service: Service, name: str, path: str, file: UploadFile | None) -> lis
             raise InvalidArgument(f"path: there is no file {path!r} in the tree of {name!r}; upload it.")
         content = read_content(info.root, path, embedder, service.settings, name=path)
         if content.without_face:
+            if file is None:  # It may have shown some before it changed.
+                _forget_earlier(service, info, path, [])
             raise no_face(path)
         # They may have been taken although no answer came.
         undo.callback(_forget, service, info, content.items)
@@ -127,8 +129,7 @@ def _forget_earlier(service: Service, info: CollectionInfo, path: str, items: Se
     now = {item.id for item in items}
     pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
     _delete(service, info.name, [row["id"] for page in pages for row in page if row["id"] not in now])
-    without_faces = WithoutFaces(service.settings.without_faces_path(info.name))
-    without_faces.keep(set(without_faces.read()["path"]) - {path})
+    WithoutFaces(service.settings.without_faces_path(info.name)).remove([path])
 
 
 def _place(info: CollectionInfo, path: str) -> Path:

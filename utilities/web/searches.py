@@ -32,7 +32,8 @@ from utilities.web.service import Service, Serving
 
 router = APIRouter(tags=["search"])
 
-#: Pictures in hand at once; whoever comes then is asked to come again. So many take a few seconds.
+#: Pictures in hand at once; whoever comes then is asked to come again. So many take a few seconds, or up to a minute if
+#: faces are looked for in large ones.
 MOST_IN_HAND = 128
 #: Longest side of a preview in pixels.
 PREVIEW = 1_024
