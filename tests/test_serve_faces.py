@@ -148,7 +148,8 @@ def test_a_face_that_is_stored_is_searched_with_as_it_is(site: Site, tree: Path)
 
 def test_what_shows_no_face_is_said(site: Site, tree: Path, test_data: Path) -> None:
     assert refused(site.search(tree / "noise.png", "people"), 422) == (
-        "No face was found in noise.png; faces from 40 pixels on are found, upright and seen from the front."
+        "No face was found in noise.png; faces from 40 pixels on are found, upright and seen from the front: turn the picture, "
+        "or take a larger one."
     )
     corner = site.search(png(group_picture(test_data)), "people", crop="0.85,0.6,0.15,0.4")
     assert "No face was found in bytes" in refused(corner, 422)
@@ -253,6 +254,11 @@ def test_an_image_that_has_changed_leaves_no_face_behind(writable: tuple[Site, P
     (item,) = site.client.post(WHERE, json={"path": path}).json()["items"]
     assert item["part"] == "1"
     assert count(site) == 17
+    (tree / path).write_bytes((tree / "noise.png").read_bytes())
+    assert "No face was found" in refused(site.client.post(WHERE, json={"path": path}), 422)
+    assert count(site) == 16  # Nor does it show whom it showed before.
+    group_picture(test_data, PEOPLE[3:]).save(tree / path)
+    assert len(site.client.post(WHERE, json={"path": path}).json()["items"]) == 1
     assert path.replace('"', '""') in (home / "people.csv").read_text()
     without_faces = home / "people.without_faces.csv"
     assert "noise.png" in without_faces.read_text()
