@@ -147,10 +147,8 @@ def test_a_face_that_is_stored_is_searched_with_as_it_is(site: Site, tree: Path)
 
 
 def test_what_shows_no_face_is_said(site: Site, tree: Path, test_data: Path) -> None:
-    assert refused(site.search(tree / "noise.png", "people"), 422) == (
-        "No face was found in noise.png; faces from 40 pixels on are found, upright and seen from the front: turn the picture, "
-        "or take a larger one."
-    )
+    said = refused(site.search(tree / "noise.png", "people"), 422)
+    assert said.startswith("No face was found in noise.png; faces from 40 pixels on are found, upright and seen from")
     corner = site.search(png(group_picture(test_data)), "people", crop="0.85,0.6,0.15,0.4")
     assert "No face was found in bytes" in refused(corner, 422)
 
