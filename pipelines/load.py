@@ -241,7 +241,7 @@ class _Load:
             self._remove(vanished)
         faceless = self.without_faces.read()
         gone = faceless["id"].isin(vanished_items(self.directory, self.paths, faceless))
-        self.without_faces.remove(faceless["path"][gone])
+        self.without_faces.remove(set(faceless["path"][gone]))
         looked_at = pd.concat([stored, faceless.assign(faces=1)]) if len(faceless) else stored
         missing = new_or_changed(self.directory, self.paths, looked_at)
         if verify:

@@ -79,7 +79,7 @@ def _position(page: Page, path: str) -> tuple[float, float]:
 
 
 def test_hovering_shows_an_image_and_clicking_its_neighbours(page: Page) -> None:
-    assert page.locator("#count").text_content() == "16 of 16 images"
+    assert page.locator("#count").text_content() == "16 of 16 items"
     assert page.locator("#hover").is_hidden()
     x, y = _position(page, "blue/blue_1.png")
     page.mouse.move(x, y)

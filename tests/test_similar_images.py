@@ -140,6 +140,6 @@ def test_names_with_dollar_signs_and_many_tiles_are_drawn(colours: Path, setting
     figure = image_grid(Image.new("RGB", (30, 10)), "$\\frac{", [tile] * count, note="a note", settings=settings)
     figure.canvas.draw()
     captions = [axes.texts[0].get_text() for axes in figure.axes[1:]]
-    assert captions[0].startswith("a_rather_lon")
+    assert captions[0].startswith("a_rather_lo")
     assert captions[0].endswith(".jpeg")
     assert len(captions[0]) <= 25

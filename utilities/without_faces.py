@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 import pandas as pd
@@ -37,10 +37,11 @@ class WithoutFaces:
         if items:
             self._rows.append(items)
 
-    def remove(self, paths: Collection[str]) -> None:
+    def remove(self, paths: Set[str]) -> None:
         """Take these from the list."""
         rows = self.read()
-        stays = ~rows["path"].isin(list(paths))
+        # pandas would want UTF-8 of all of them, which names of files need not be.
+        stays = pd.Series([path not in paths for path in rows["path"]], index=rows.index, dtype=bool)
         if stays.all():
             return
         if stays.any():

@@ -129,7 +129,7 @@ def _forget_earlier(service: Service, info: CollectionInfo, path: str, items: Se
     now = {item.id for item in items}
     pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
     _delete(service, info.name, [row["id"] for page in pages for row in page if row["id"] not in now])
-    WithoutFaces(service.settings.without_faces_path(info.name)).remove([path])
+    WithoutFaces(service.settings.without_faces_path(info.name)).remove({path})
 
 
 def _place(info: CollectionInfo, path: str) -> Path:
