@@ -11,7 +11,7 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -228,8 +228,7 @@ def query(
         collection=collection,
         top_k=top_k,
         filter=filter,
-        face=None if face in (None, "all") else _face_number(face),
-        all_faces=face == "all",
+        face=None if face is None else _face(face),
         plot=plot,
         settings=settings,
     )
@@ -368,9 +367,9 @@ def demo(
     print_result(result)
 
 
-def _face_number(text: str) -> int:
+def _face(text: str) -> int | Literal["all"]:
     try:
-        return int(text)
+        return "all" if text == "all" else int(text)
     except ValueError:
         raise InvalidArgument(f"--face {text!r} is neither a number, from 1, the largest, nor all.") from None
 

@@ -27,22 +27,27 @@ app = typer.Typer()
 compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare networks, or indexes.")
 app.add_typer(compare, name="compare")
 
+
+def _expanded(path: str) -> Path:
+    return Path(path).expanduser()
+
+
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 LabelsFile = Annotated[
     Optional[Path],
     typer.Option(
         "--labels",
-        parser=lambda path: Path(path).expanduser(),
+        parser=_expanded,
         metavar="FILE",
-        help="A CSV with the columns path and label; what it does not name is left out. [default: a file's folder is "
-        "its label]",
+        help="A CSV with the columns path and label, and of faces perhaps part, their number; what it does not name is "
+        "left out. [default: a file's folder is its label]",
     ),
 ]
 Out = Annotated[
     Optional[Path],
     typer.Option(
-        parser=lambda path: Path(path).expanduser(),
+        parser=_expanded,
         metavar="DIR",
         help="Directory for pictures. [default: lookalike-reports/ and the name of what is looked at]",
     ),
@@ -199,7 +204,7 @@ def people(
     labels: Annotated[
         Optional[Path],
         typer.Option(
-            parser=lambda path: Path(path).expanduser(),
+            parser=_expanded,
             metavar="FILE",
             help="A CSV with the columns path and label, and perhaps part, a face's number: who some of the faces are. "
             "People are named by it, and judged.",

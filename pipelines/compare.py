@@ -63,11 +63,8 @@ class BackboneQuality:
     @property
     def name(self) -> str:
         """What tells it from the same backbone with other weights."""
-        return (
-            self.backbone
-            if self.weights == backbone_named(self.backbone).weights
-            else f"{self.backbone}={Path(self.weights).name}"
-        )
+        own = self.weights == backbone_named(self.backbone).weights
+        return self.backbone if own else f"{self.backbone}={Path(self.weights).name}"
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,14 @@ def run(
         )
     rankings = leave_one_out(client, info, ids, chosen, truth.codes >= 0, top_k, progress=progress)
     values = score(rankings, truth)
-    if exact:
-        values["map"] = exact_score(read_embeddings(client, info, ids), truth, chosen, progress=progress)["map"]
+    everything = read_embeddings(client, info, ids) if exact else None
+    if everything is not None:
+        values["map"] = exact_score(everything, truth, chosen, progress=progress)["map"]
     verification = None
     if info.of_faces:
         rows = rows_to_verify(truth)
-        verification = verify(read_embeddings(client, info, ids[rows]), truth.take(rows))
+        vectors = read_embeddings(client, info, ids[rows]) if everything is None else everything[rows]
+        verification = verify(vectors, truth.take(rows))
     precision = values[f"precision@{top_k}"]
     picture = out / "worst_queries.png"
     _draw_worst(picture, info, items, truth, rankings, precision, settings)

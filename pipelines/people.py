@@ -92,11 +92,7 @@ def run(
         )
     items = read_items(client, collection, info.attributes).sort_values(["path", "part"], ignore_index=True)
     csv = out / "people.csv"
-    # Names that were written into the CSV of an earlier run are not lost by another.
-    named_by = labels or (csv if csv.exists() and any(read_labels(csv).values()) else None)
-    truth = labels_of(items, named_by)
-    if named_by is None:
-        truth = Labels.of([None] * len(items))
+    truth = _known(items, labels, csv)
     if len(items) > MANY:
         logger.info("Grouping %s faces; this takes minutes.", f"{len(items):,}")
     groups = hdbscan(read_embeddings(client, info, items["id"].to_numpy(np.int64)), least)
@@ -109,6 +105,14 @@ def run(
     precision, recall = pairwise_precision_recall(groups, truth) if labels else (None, None)
     alone = int((groups.codes < 0).sum())
     return People(collection, len(items), people, alone, precision, recall, csv)
+
+
+def _known(items: pd.DataFrame, labels: Path | None, earlier: Path) -> Labels:
+    """Who faces are: as is said now, or else as was written into the CSV of an earlier run, which is not to be lost."""
+    if labels is None and earlier.exists() and any(read_labels(earlier).values()):
+        labels = earlier
+    known = labels_of(items, labels)
+    return known if labels else Labels.of([None] * len(items))  # A folder of photographs is nobody's name.
 
 
 def _draw(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from utilities.download import download, is_url
 from utilities.errors import CollectionNotFound, InvalidArgument
 from utilities.image_files import ImageSource
-from utilities.milvus_utilities import connect, describe_collection, list_collections
+from utilities.milvus_utilities import connect, list_collections
 from utilities.settings import Settings
 from utilities.similar_images import Match, plot_answer, search
 
@@ -33,8 +34,7 @@ def run(
     collection: str | None = None,
     top_k: int = 20,
     filter: str = "",
-    face: int | None = None,
-    all_faces: bool = False,
+    face: int | Literal["all"] | None = None,
     plot: Path | None = None,
     note: str = "",
     settings: Settings | None = None,
@@ -46,8 +46,8 @@ def run(
         collection: its name; may be left out where there is only one.
         top_k: matches for each, 1 to 16,384.
         filter: a Milvus expression that the matches satisfy.
-        face: in a collection of faces, which face of each picture to search for; by default 1, the largest.
-        all_faces: search for all faces of each picture, each by itself.
+        face: in a collection of faces, which face of each picture to search for, or all of them, each by itself; by
+            default 1, the largest.
         plot: where to draw the matches; with several results the file's name is numbered from 1.
         note: a line to draw below the query.
         settings: limits and places; from the environment by default.
@@ -64,14 +64,12 @@ def run(
     name = collection or _only_collection(list_collections(client))
     # What is drawn is fetched once, and opened once more: a search decodes large JPEGs at a smaller scale.
     images: list[ImageSource] = [download(each, settings) if plot and is_url(each) else each for each in queries]
-    if (face is not None or all_faces) and not describe_collection(client, name).of_faces:
-        raise InvalidArgument(f"--face is for collections of faces; {name!r} holds images.")
     answers = search(
         images,
         name,
         top_k,
         filter=filter,
-        face=None if all_faces else 1 if face is None else face,
+        face=face,
         names=queries,
         client=client,
         settings=settings,

@@ -208,7 +208,7 @@ def test_any_face_of_a_query_can_be_searched_for(album_home: Settings) -> None:
     (largest,) = query.run([group], collection="album", top_k=3, settings=album_home)
     assert (largest.face, largest.faces) == (1, 4)
     assert {match.label for match in largest.matches[1:]} == {PEOPLE[0]}
-    every = query.run([group], collection="album", top_k=3, all_faces=True, settings=album_home)
+    every = query.run([group], collection="album", top_k=3, face="all", settings=album_home)
     assert [result.face for result in every] == [1, 2, 3, 4]
     assert {result.matches[1].label for result in every} == set(PEOPLE)
     (second,) = query.run([group], collection="album", top_k=3, face=2, settings=album_home)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
-    face: int = 1,
+    face: int | None = None,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
     settings: Settings | None = None,
@@ -102,7 +102,7 @@ def similar_images(
         collection: its name.
         top_k: how many matches, from 1 to 16,384; fewer come back where the collection holds fewer.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`.
-        face: in a collection of faces, which face of the query is searched for, the largest being 1.
+        face: in a collection of faces, which face of the query is searched for; by default 1, the largest.
         client: from `connect`; a new connection by default.
         embedder: what embeds the query; by default the collection's own.
         settings: limits and places; from the environment by default.
@@ -135,7 +135,7 @@ def search(
     top_k: int = 20,
     *,
     filter: str = "",
-    face: int | None = 1,
+    face: int | Literal["all"] | None = None,
     names: Sequence[str] = (),
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
@@ -148,7 +148,8 @@ def search(
         collection: its name.
         top_k: how many matches for each.
         filter: a Milvus expression that the matches satisfy.
-        face: in a collection of faces, which of each query's to search for; None for all of them, each by itself.
+        face: in a collection of faces, which of each query's to search for, or all of them, each by itself; by default
+            1, the largest.
         names: what errors call the queries; by default their paths or URLs.
         client: from `connect`; a new connection by default.
         embedder: what embeds the queries; by default the collection's own.
@@ -158,7 +159,7 @@ def search(
         An answer for each query, in their order; where all faces are searched for, one for each of these.
 
     Raises:
-        InvalidArgument: a query has no face of that number.
+        InvalidArgument: a query has no face of that number, or the collection none at all.
         LookalikeError: as for `similar_images`.
     """
     settings = settings or Settings.load()
@@ -172,6 +173,8 @@ def search(
         )
     info = settle(client, info, fingerprint=embedder.fingerprint)
     if not info.of_faces:
+        if face is not None:
+            raise InvalidArgument(f"--face is for collections of faces; {collection!r} holds images.")
         found = nearest_matches(client, info, embed_images(queries, embedder, settings), top_k, filter)
         return [Answer(number, matches, [], None) for number, matches in enumerate(found)]
     sought: list[tuple[int, list[Face], int]] = []
@@ -179,7 +182,7 @@ def search(
     for number, query in enumerate(queries):
         name = names[number] if names else str(query) if isinstance(query, (str, os.PathLike)) else ""
         faces, embeddings = faces_of(query, embedder, settings, name=name)
-        for each in range(1, len(faces) + 1) if face is None else [checked_face(face, faces, name)]:
+        for each in range(1, len(faces) + 1) if face == "all" else [checked_face(face, faces, name)]:
             sought.append((number, faces, each))
             vectors.append(embeddings[each - 1])
     found = nearest_matches(client, info, np.stack(vectors), top_k, filter)
@@ -188,12 +191,14 @@ def search(
     ]
 
 
-def checked_face(number: int, faces: Sequence[Face], name: str = "") -> int:
-    """The number of a face, if there is one.
+def checked_face(number: int | None, faces: Sequence[Face], name: str = "") -> int:
+    """The number of a face, 1 if none was asked for.
 
     Raises:
         InvalidArgument: there is none of this number.
     """
+    if number is None:
+        return 1
     if not 1 <= number <= len(faces):
         shown = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
         raise InvalidArgument(f"There is no face {number} in {name or 'the image'}, which shows {shown}.")
@@ -237,7 +242,7 @@ def plot_similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
-    face: int = 1,
+    face: int | None = None,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
     settings: Settings | None = None,

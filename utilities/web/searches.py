@@ -149,7 +149,7 @@ async def _decoded(service: Service, info: CollectionInfo, asked: SearchForm | Q
         faces, chips = find_faces(image, size)
         if not faces:
             raise no_face(called)
-        number = checked_face(asked.face or 1, faces, called)
+        number = checked_face(asked.face, faces, called)
         matches = service.search.by_pixels(info, chips[number - 1], asked.selection)
         return _Sought(matches, [FoundFace.of(face, image.size, crop) for face in faces], number)
 
