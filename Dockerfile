@@ -5,7 +5,7 @@ WORKDIR /app
 COPY requirements.txt pyproject.toml README.md LICENSE ./
 COPY utilities utilities
 COPY pipelines pipelines
-RUN pip install --no-cache-dir '.[faces,web]'
+RUN pip install --no-cache-dir '.[faces,videos,web]'
 
 # Exported networks, id maps and locks; the images lie where the collection's root says.
 ENV LOOKALIKE_HOME=/data HOME=/tmp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import chart, decode, faces, load, precision, query, reload, search, serve
+from benchmarks import chart, decode, faces, load, precision, query, reload, search, serve, videos
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "precision": precision.run,
     "load": load.run,
     "faces": faces.run,
+    "videos": videos.run,
     "query": query.run,
     "reload": reload.run,
     "search": search.run,

@@ -105,11 +105,22 @@ def common(
 @app.command()
 def load(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="The tree of images.")],
+    directory: Annotated[Path, typer.Argument(help="The tree of images, or of videos.")],
     what: Annotated[
         Optional[str],
-        typer.Option(help="images, or faces: each face in them. [default: what the collection holds, else images]"),
+        typer.Option(
+            help="images, faces: each face in them, or videos: frames of them. "
+            "[default: what the collection holds, else images]"
+        ),
     ] = None,
+    every: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0.01, help="With videos, seconds from one frame to the next. [default: the collection's, else 1]"
+        ),
+    ] = None,
+    scenes: Annotated[bool, typer.Option("--scenes", help="With videos, take the first frame of each scene.")] = False,
+    faces: Annotated[bool, typer.Option("--faces", help="With videos, search the faces in those frames.")] = False,
     collection: Annotated[Optional[str], typer.Option(help="Its name. [default: made from the directory's]")] = None,
     backbone: Annotated[
         Optional[str],
@@ -157,10 +168,10 @@ def load(
         bool, typer.Option("--verify", help="Read every file again; embed those whose bytes have changed.")
     ] = False,
     moved: Annotated[bool, typer.Option("--moved", help="The collection's tree lies in this directory now.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any image could not be read.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any file could not be read.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put every image of a tree, or every face, into a collection. Images that did not change are passed over."""
+    """Put every image of a tree, every face, or every video into a collection. What did not change is passed over."""
     from pipelines import load as pipeline
 
     show = print_summary_as_json if as_json else print_summary
@@ -168,6 +179,9 @@ def load(
         summary = pipeline.run(
             directory.expanduser(),
             what=what,
+            every=every,
+            scenes=scenes,
+            faces=faces,
             collection=collection,
             backbone=backbone,
             weights=weights and _expanded(weights),
@@ -195,7 +209,9 @@ def load(
 @app.command()
 def query(
     context: typer.Context,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Pictures to search with: files or URLs.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE", help="Pictures to search with: files or URLs; or clips.")
+    ],
     collection: Annotated[
         Optional[str], typer.Option(help="Where to search; may be left out if there is only one.")
     ] = None,
@@ -205,7 +221,8 @@ def query(
         Optional[str],
         typer.Option(
             metavar="N|all",
-            help="In a collection of faces: which face of the picture, from the largest, or all, each by itself. "
+            help="In a collection of faces: which face of a picture, from the largest, or all, each by itself; not for "
+            "clips. "
             "[default: 1]",
         ),
     ] = None,
@@ -216,7 +233,7 @@ def query(
     allow_private_urls: AllowPrivateUrls = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the images that look most like a picture, or show the person whose face is in it."""
+    """Find the images that look most like a picture, or show the person in it, or the videos that show its content."""
     from pipelines import query as pipeline
 
     settings: Settings = context.obj
@@ -286,7 +303,7 @@ def collections(context: typer.Context, as_json: AsJson = False) -> None:
         print(f"There is no collection in {context.obj.database} yet; `lookalike load DIR` makes the first.")
     else:
         rows = [
-            [info.name, f"{items:,} {info.what}", info.fingerprint.backbone, str(info.root or "-")]
+            [info.name, counted(items, info.item_is), info.fingerprint.backbone, str(info.root or "-")]
             for info, items in found
         ]
         print_table(["collection", "holds", "backbone", "root"], rows, right={1})

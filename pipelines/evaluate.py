@@ -23,6 +23,7 @@ from utilities.evaluation import (
 )
 from utilities.faces import boxes_of
 from utilities.labels import Labels, labels_of
+from utilities.matches import pictures_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
@@ -89,6 +90,11 @@ def run(
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
+    if info.sampling:
+        raise InvalidArgument(
+            f"{collection!r} holds videos: what one video shows would only find itself; evaluate a collection of "
+            "images or of faces in images."
+        )
     items = read_items(client, collection, info.attributes)
     ids = items["id"].to_numpy(np.int64)
     truth = labels_of(items, labels)
@@ -145,11 +151,11 @@ def _draw_worst(
     from utilities.plots import Tile, neighbour_rows
 
     paths = items["path"].tolist()
-    boxes = boxes_of(items)
+    pictures, boxes = pictures_of(info, items), boxes_of(items)
 
     def tile(item: int, sign: str) -> Tile:
         label = labels.names[labels.codes[item]] if labels.codes[item] >= 0 else "no label"
-        return Tile((info.root or Path()) / paths[item], sign + label, Path(paths[item]).name, boxes[item])
+        return Tile(pictures[item], sign + label, Path(paths[item]).name, boxes[item])
 
     rows = []
     for query in np.argsort(precision, kind="stable")[:WORST_QUERIES]:

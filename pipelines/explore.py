@@ -15,6 +15,7 @@ from utilities.explore_page import explore_page
 from utilities.faces import boxes_of
 from utilities.labels import Labels, labelled_sample
 from utilities.maps import Clusters, k_means, normalized_mutual_information, on_a_grid, purity, tsne, umap
+from utilities.matches import pictures_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
@@ -96,9 +97,7 @@ def run(
         maps["UMAP"] = umap(embeddings)
     except MissingPackage as error:
         without_umap = str(error)
-    root = info.root or Path()
-    files = [root / path for path in items["path"]]
-    thumbnails = read_thumbnails(files, boxes_of(items), settings, progress=progress)
+    thumbnails = read_thumbnails(pictures_of(info, items), boxes_of(items), settings, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     pictures = _draw_maps(out, collection, maps, truth)
     cells = on_a_grid(maps["t-SNE"])
@@ -144,17 +143,17 @@ def _draw_clusters(
     from utilities.plots import Tile, neighbour_rows
 
     paths = items["path"].tolist()
-    boxes = boxes_of(items)
+    pictures, boxes = pictures_of(info, items), boxes_of(items)
 
     def tile(item: int, title: str, subtitle: str) -> Tile:
-        return Tile((info.root or Path()) / paths[item], title, subtitle, boxes[item])
+        return Tile(pictures[item], title, subtitle, boxes[item])
 
     rows = []
     for cluster in range(min(CLUSTERS_SHOWN, clusters.count)):
         first, *others = clusters.most_typical(cluster, TYPICAL_SHOWN)
         members = labels.codes[clusters.codes == cluster]
         counts = np.bincount(members[members >= 0], minlength=1)
-        size = f"{len(members):,} {info.what[:-1]}{'' if len(members) == 1 else 's'}"
+        size = f"{len(members):,} {info.item_is}{'' if len(members) == 1 else 's'}"
         share = f"{counts.max() / len(members):.0%} {labels.names[counts.argmax()]}" if counts.max() else "no label"
         typical = [tile(each, f"{clusters.typicality[each]:.2f}", Path(paths[each]).name) for each in others]
         rows.append((tile(first, size, share), typical))

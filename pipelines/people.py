@@ -15,6 +15,7 @@ from utilities.errors import InvalidArgument
 from utilities.faces import boxes_of
 from utilities.labels import Labels, labels_of, read_labels
 from utilities.maps import Clusters, hdbscan, pairwise_precision_recall
+from utilities.matches import pictures_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.settings import Settings
 from utilities.thumbnails import contact_sheet, read_thumbnails
@@ -88,7 +89,8 @@ def run(
     info = describe_collection(client, collection)
     if not info.of_faces:
         raise InvalidArgument(
-            f"The collection {collection!r} holds images; `lookalike load DIR --what faces` makes one of faces."
+            f"The collection {collection!r} holds {info.what}; `lookalike load DIR --what faces` makes one of faces, "
+            "`--what videos --faces` one of faces in videos."
         )
     items = read_items(client, collection, info.attributes).sort_values(["path", "part"], ignore_index=True)
     csv = out / "people.csv"
@@ -127,8 +129,8 @@ def _draw(
     shown = [groups.most_typical(person, SHEET) for person in range(groups.count)]
     rows = np.concatenate([*shown, np.empty(0, np.int64)])
     chosen = items.iloc[rows]
-    files = [(info.root or Path()) / path for path in chosen["path"]]
-    faces = iter(read_thumbnails(files, boxes_of(chosen), settings, progress=progress and bool(files)))
+    pictures = pictures_of(info, chosen)
+    faces = iter(read_thumbnails(pictures, boxes_of(chosen), settings, progress=progress and bool(pictures)))
     digits = len(str(groups.count))
     people = []
     for number, members in enumerate(shown, start=1):

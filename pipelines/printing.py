@@ -25,20 +25,23 @@ if TYPE_CHECKING:
 
 def print_summary(summary: LoadSummary) -> None:
     left = f", {summary.left:,} left" if summary.left else ""
-    of_faces = summary.what == "faces"
-    thing, without_faces = ("face", f"{summary.without_faces:,} without a face, ") if of_faces else ("item", "")
+    of_faces = summary.item_is == "face"
+    without_faces = f"{summary.without_faces:,} without a face, " if of_faces else ""
+    thing = "item" if summary.item_is == "image" else summary.item_is
     print(
         f"{summary.found:,} found: {summary.inserted:,} inserted, {summary.unchanged:,} unchanged, {without_faces}"
         f"{summary.failed:,} failed{left}; {summary.collection} holds {counted(summary.items, thing)}"
     )
     if summary.vanished:
         fate = "were removed" if summary.pruned else "still answer queries; load with --prune to remove them"
-        print(f"gone since an earlier load: {counted(summary.vanished, 'file')}, whose items {fate}")
+        print(f"gone since an earlier load: the files of {counted(summary.vanished, thing)}, which {fate}")
     print(f"ids and paths: {summary.id_map}")
     if summary.failures:
         print(f"what failed and why: {summary.failures}")
     if summary.faceless:
-        print(f"images without a face: {summary.faceless}")
+        print(f"{'videos' if summary.what == 'videos' else 'images'} without a face: {summary.faceless}")
+    if summary.damaged:
+        print(f"damaged: {counted(summary.damaged, 'video')}, of which what could be decoded is taken")
 
 
 def print_summary_as_json(summary: LoadSummary) -> None:
@@ -65,19 +68,32 @@ def print_result(result: QueryResult) -> None:
         print("no match")
         return
     by_distance = result.matches[0].distance is not None
-    of_faces = result.face is not None
+    if result.matches[0].spans:
+        extra, told = ["where"], [[_spans(match)] for match in result.matches]
+    elif result.face is not None:
+        extra, told = ["face"], [[match.part] for match in result.matches]
+    else:
+        extra, told = [], [[] for _ in result.matches]
     rows = [
-        [str(match.rank), f"{match.score:.4f}", *([match.part] if of_faces else []), _shown(match)]
-        for match in result.matches
+        [str(match.rank), f"{match.score:.4f}", *more, _shown(match)]
+        for match, more in zip(result.matches, told, strict=True)
     ]
-    header = ["rank", "distance" if by_distance else "similarity", *(["face"] if of_faces else []), "path"]
-    print_table(header, rows, right={0, 1})
+    print_table(["rank", "distance" if by_distance else "similarity", *extra, "path"], rows, right={0, 1})
     if result.plot:
         print(f"plot: {result.plot}")
 
 
 def _shown(match: Match) -> str:
     return printable(match.path) + ("" if match.file.exists() else "  (the file is gone)")
+
+
+#: Stretches of each video that are printed.
+_SPANS = 3
+
+
+def _spans(match: Match) -> str:
+    more = len(match.spans) - _SPANS
+    return ", ".join(map(str, match.spans[:_SPANS])) + (f" and {more} more" if more > 0 else "")
 
 
 #: Rows of each table of what went worst.
@@ -316,11 +332,17 @@ def print_table(header: list[str], rows: list[list[str]], right: set[int]) -> No
 
 
 def result_as_json(result: QueryResult) -> dict[str, Any]:
-    matches = [
-        {key: value for key, value in asdict(match).items() if value not in (None, "")} for match in result.matches
-    ]
+    matches = [_said(asdict(match)) for match in result.matches]
     faces = {"face": result.face, "faces": result.faces} if result.face else {}
     return {"query": as_utf8(result.query), **faces, "matches": matches}
+
+
+def _said(fields: dict[str, Any]) -> dict[str, Any]:
+    """What there is to say of a match, and of its frames."""
+    said = {key: value for key, value in fields.items() if value not in (None, "", ())}
+    if "frames" in said:
+        said["frames"] = [_said(frame) for frame in said["frames"]]
+    return said
 
 
 def state_as_json(state: CollectionState) -> dict[str, Any]:
@@ -339,6 +361,8 @@ def info_as_json(info: CollectionInfo) -> dict[str, Any]:
         "collection": info.name,
         "root": info.root,
         "what": info.what,
+        "item_is": info.item_is,
+        "frames": str(info.sampling) if info.sampling else None,
         "metric": info.metric,
         "backbone": fingerprint.backbone,
         "dimension": fingerprint.dimension,

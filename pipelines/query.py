@@ -1,4 +1,4 @@
-"""Query: pictures answer with their nearest neighbours."""
+"""Query: pictures and clips answer with their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ def run(
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             plot_answer(images[answer.query], answer, name=query, note=note, settings=settings).savefig(file)
-        faces = len(answer.faces) or None
-        results.append(QueryResult(query, answer.matches, faces, answer.face, file))
+        # Of a clip the faces are those of one of its frames.
+        faces, face = (len(answer.faces) or None, answer.face) if answer.picture is None else (None, None)
+        results.append(QueryResult(query, answer.matches, faces, face, file))
     return results
 
 

@@ -104,6 +104,8 @@ def run(
         existing = check_copy(client, info, into, pca, settings, whiten=whiten)
         pca = pca or (existing.fingerprint.dimension if existing else None)
     items, truth = labelled_sample(read_items(client, collection, info.attributes), labels, sample)
+    if info.sampling and not labels:  # Frames of one video find each other, which tells nothing of the folder's name.
+        truth = Labels.of([None] * len(items))
     if len(items) <= TOP_K + 1:
         raise InvalidArgument(
             f"{collection!r} holds {len(items)} items{' with a label' if labels else ''}, too few to fit PCA to; "

@@ -119,7 +119,7 @@ def test_what_a_load_and_a_query_say_of_files_that_are_gone(
     again = lookalike("load", colour_tree)  # with the collection's own network
     assert again.stdout.splitlines()[:2] == [
         "15 found: 1 inserted, 14 unchanged, 0 failed; colours holds 16 items",
-        "gone since an earlier load: 1 file, whose items still answer queries; load with --prune to remove them",
+        "gone since an earlier load: the files of 1 item, which still answer queries; load with --prune to remove them",
     ]
     query = lookalike("query", colour_tree / "red/red_1.png", "--top-k", "16")
     assert "red/red_0.png  (the file is gone)" in query.stdout
@@ -128,7 +128,7 @@ def test_what_a_load_and_a_query_say_of_files_that_are_gone(
     assert "NOTE: the network is untrained" in query.stderr
     pruned = load("--prune")
     assert "holds 15 items" in pruned.stdout
-    assert "1 file, whose items were removed" in pruned.stdout
+    assert "the files of 1 item, which were removed" in pruned.stdout
     nothing = lookalike("query", colour_tree / "red/red_1.png", "--filter", 'label == "violet"')
     assert nothing.stdout.splitlines()[-1] == "no match"
     assert (nothing.returncode, lookalike("load", colour_tree, "--extension", "gif").returncode) == (0, 1)

@@ -19,13 +19,14 @@ from pipelines import evaluate, explore, load, manage, query, reduce
 from tests.face_pictures import OF_EACH, PEOPLE, album, beside_each_other, photographs
 from tests.serving import run_lookalike
 from utilities.changes import new_or_changed
+from utilities.contents import FRUITLESS
 from utilities.embedder import load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, NoFace
 from utilities.face_to_vec import face_to_vec
 from utilities.faces import FACE_ATTRIBUTES, Face, find_faces
 from utilities.id_map import IdMap
 from utilities.image_files import open_image
-from utilities.item_streams import FRUITLESS, embed_files
+from utilities.item_streams import embed_files
 from utilities.items import item_id
 from utilities.milvus_utilities import (
     connect,
@@ -194,7 +195,7 @@ def test_many_images_of_nobody_are_told_of_as_they_come(home: Settings, tree: Pa
     chunks = list(embed_files(walls, paths, embedder, home))
     assert [len(chunk.items) for chunk in chunks if chunk.items] == [4]
     assert len(chunks) >= 2
-    assert FRUITLESS <= chunks[0].files < len(paths)
+    assert FRUITLESS <= len(chunks[0].finished) < len(paths)
     told = [{item.path for item in (*chunk.items, *chunk.without_faces)} for chunk in chunks]
     assert sorted(path for each in told for path in each) == paths
     assert all(len(chunk.items) == len(chunk.embeddings) for chunk in chunks)
@@ -251,7 +252,7 @@ def test_a_load_that_dies_before_it_removed_what_is_shown_no_more_is_mended(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(load, "delete_items", die)
+        patch.setattr("utilities.loading.delete_items", die)
         with pytest.raises(KeyboardInterrupt):
             run(tree, home)
     assert len(read_items(connect(settings=home), "album")) == FACES
@@ -264,7 +265,7 @@ def test_items_of_one_file_that_disagree_are_not_unchanged(tmp_path: Path) -> No
     file.write_bytes(b"content")
     status = file.stat()
     row = {"path": "a.png", "file_size": status.st_size, "file_mtime_ns": status.st_mtime_ns}
-    now, before = {**row, "file_digest": "new", "faces": 1}, {**row, "file_digest": "old", "faces": 2}
+    now, before = {**row, "file_digest": "new", "items_of_file": 1}, {**row, "file_digest": "old", "items_of_file": 2}
     for rows, changed in (([now], []), ([before, before], []), ([before], ["a.png"]), ([now, before], ["a.png"])):
         for order in (rows, rows[::-1]):
             assert new_or_changed(tmp_path, ["a.png"], pd.DataFrame(order)) == changed

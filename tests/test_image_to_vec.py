@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.conftest import COLOURS, MeanColour
+from utilities.contents import READ_AHEAD
 from utilities.directory_trees import find_images
 from utilities.errors import InvalidArgument, UnreadableImage
 from utilities.image_files import read_pixels
 from utilities.image_to_vec import embed_images, image_to_vec
-from utilities.item_streams import READ_AHEAD, embed_files, sample_pixels
+from utilities.item_streams import embed_files, sample_pixels
 from utilities.settings import Settings
 
 

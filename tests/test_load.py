@@ -194,7 +194,7 @@ def test_rows_that_milvus_acknowledged_and_lost_are_embedded_again(
         return count_items(client, "colours")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "count_items", flush_and_count)
+        patch.setattr("utilities.loading.count_items", flush_and_count)
         summary = run(colour_tree, client_settings)
     assert counts(summary) == (15, 15, 0, 0, 15)
     assert "Milvus has lost 3 items that it had acknowledged" in caplog.text
@@ -209,7 +209,7 @@ def test_a_milvus_that_loses_again_and_again_ends_the_load(
         delete_items(client, name, [item_id("red/red_0.png")])
         return count_items(client, name)
 
-    monkeypatch.setattr(load, "count_items", lose_and_count)
+    monkeypatch.setattr("utilities.loading.count_items", lose_and_count)
     with pytest.raises(DatabaseError, match="has acknowledged items of 'colours' and lost them, 3 times over"):
         run(colour_tree, settings)
 
@@ -229,7 +229,7 @@ def test_the_summary_adds_up_when_what_was_lost_cannot_be_read_again(
         return count_items(client, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "count_items", lose_once_and_count)
+        patch.setattr("utilities.loading.count_items", lose_once_and_count)
         summary = run(colour_tree, client_settings)
     assert counts(summary) == (16, 1, 14, 1, 15)
 
@@ -298,7 +298,7 @@ def test_failures_are_listed_while_the_load_goes_on(
     colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (colour_tree / "a.png").write_bytes(b"x")
-    monkeypatch.setattr(load, "flush_and_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("utilities.loading.flush_and_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(colour_tree, settings)
     assert "a.png" in settings.failures_path("colours").read_text()

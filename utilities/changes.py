@@ -24,19 +24,22 @@ def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) 
     Args:
         directory: the tree's root.
         paths: POSIX paths relative to it.
-        stored: what is known, in the columns of `Item`; and `faces`, how many items a file has, where that may be other
-            than one.
+        stored: what is known, in the columns of `Item`; and `items_of_file`, on at least one item of a file how many it
+            has, where that may be other than one.
     """
     known: dict[str, list[tuple[int, int, str, int]]] = {}
-    faces = stored["faces"] if "faces" in stored else [1] * len(stored)
-    rows = zip(stored["file_size"], stored["file_mtime_ns"], stored["file_digest"], faces, strict=True)
+    counts = stored["items_of_file"] if "items_of_file" in stored else [1] * len(stored)
+    rows = zip(stored["file_size"], stored["file_mtime_ns"], stored["file_digest"], counts, strict=True)
     for path, row in zip(stored["path"], rows, strict=True):
         known.setdefault(path, []).append(row)
 
     def is_unchanged(path: str) -> bool:
         # A load that died may have left some of a file's items, or some of the file as it was before.
         parts = known.get(path, [])
-        return len(set(parts)) == 1 and len(parts) == parts[0][3] and parts[0][:2] == _state(directory / path)
+        states = {part[:3] for part in parts}
+        if len(states) != 1 or len(parts) != max(part[3] for part in parts):
+            return False
+        return parts[0][:2] == _state(directory / path)
 
     return [path for path in paths if not is_unchanged(path)]
 
@@ -58,7 +61,7 @@ def other_contents(directory: Path, paths: Sequence[str], stored: pd.DataFrame, 
         found = tqdm(
             digested,
             total=len(paths),
-            unit="image",
+            unit="file",
             desc="verify",
             disable=not (progress and paths),
         )

@@ -14,10 +14,12 @@ from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.faces import FACE_ATTRIBUTES
 from utilities.fingerprint import Fingerprint
 from utilities.items import printable
+from utilities.spans import SPAN_ATTRIBUTES
+from utilities.videos import Sampling
 
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
-_INDEXED_ITEMS = "lookalike.indexed_items"
+_INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
@@ -37,6 +39,8 @@ class CollectionInfo:
     index: str = "auto"
     #: How many items it held at the end of the last load or insert.
     indexed_items: int = 0
+    #: Which frames of videos its items are, or show the faces of; None if its files are images.
+    sampling: Sampling | None = None
 
     @classmethod
     def checked(
@@ -48,6 +52,7 @@ class CollectionInfo:
         fingerprint: Fingerprint | None,
         root: str | os.PathLike[str] | None,
         index: str,
+        sampling: Sampling | None = None,
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
@@ -66,7 +71,7 @@ class CollectionInfo:
         resolved = Path(root).resolve() if root is not None else None
         if resolved is not None and not _is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
-        return cls(name, resolved, metric.upper(), fingerprint, index)
+        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling)
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
@@ -82,6 +87,7 @@ class CollectionInfo:
             Fingerprint.from_json(fingerprint),
             properties.get(_INDEX, "auto"),
             int(properties.get(_INDEXED_ITEMS, 0)),
+            Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
         )
 
     def properties(self) -> dict[str, str]:
@@ -92,22 +98,40 @@ class CollectionInfo:
             _INDEXED_ITEMS: str(self.indexed_items),
             _EMBEDDER + self.vector_field: self.fingerprint.to_json(),
         }
+        if self.sampling:
+            properties[_SAMPLING] = self.sampling.to_text()
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
 
     @property
     def of_faces(self) -> bool:
-        """Whether its items are faces in images, not whole images."""
+        """Whether its items are faces in images or frames, not whole ones."""
         return sees_faces(self.fingerprint.backbone)
 
     @property
-    def what(self) -> Literal["images", "faces"]:
-        """What its items are: `"images"` or `"faces"`."""
+    def what(self) -> Literal["images", "faces", "videos"]:
+        """What was loaded into it, as `load --what` has it."""
+        if self.sampling:
+            return "videos"
         return "faces" if self.of_faces else "images"
+
+    @property
+    def item_is(self) -> Literal["image", "face", "frame"]:
+        """What one of its items is."""
+        if self.of_faces:
+            return "face"
+        return "frame" if self.sampling else "image"
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names of what its items have beside `ITEM_FIELDS`."""
-        return FACE_ATTRIBUTES if self.of_faces else ()
+        return (*(SPAN_ATTRIBUTES if self.sampling else ()), *(FACE_ATTRIBUTES if self.of_faces else ()))
+
+    @property
+    def items_of_file(self) -> str | None:
+        """The attribute that says, on one item of a file at least, how many it has; None if always one."""
+        if self.sampling:
+            return "items"
+        return "faces" if self.of_faces else None
 
     @property
     def vector_field(self) -> str:
@@ -119,7 +143,7 @@ class CollectionInfo:
 
         Raises:
             EmbedderMismatch: vectors of another embedder.
-            InvalidArgument: another metric, or another root.
+            InvalidArgument: another metric, another root, or other frames.
         """
         if not self.fingerprint.matches(other.fingerprint):
             raise EmbedderMismatch(
@@ -130,6 +154,12 @@ class CollectionInfo:
             raise InvalidArgument(
                 f"The collection {self.name!r} compares by {self.metric}, not {other.metric}; choose another "
                 "collection."
+            )
+        if self.sampling != other.sampling:
+            there = f"frames of videos, taken {self.sampling}" if self.sampling else "images"
+            raise InvalidArgument(
+                f"The collection {self.name!r} holds {there}; load into another --collection, or leave out --every and "
+                "--scenes."
             )
         if self.root and other.root and self.root != other.root:
             raise InvalidArgument(

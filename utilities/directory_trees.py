@@ -1,14 +1,15 @@
-"""Find the images of a directory tree."""
+"""Find the images, or the videos, of a directory tree."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path, PurePosixPath
 
 from utilities.errors import InvalidArgument, NoImagesFound
 from utilities.image_files import openable_extensions
+from utilities.videos import VIDEO_EXTENSIONS
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +38,57 @@ def find_images(
         InvalidArgument: `root` is not a directory, or cannot be listed.
         NoImagesFound: no such file in the tree.
     """
-    root = Path(root)
+    return _found(Path(root), extension, openable_extensions(), "image", on_error)
+
+
+def find_videos(
+    root: str | os.PathLike[str],
+    extension: str | None = None,
+    on_error: Callable[[OSError], None] | None = None,
+) -> list[str]:
+    """Paths of the videos in a directory tree; all else as for `find_images`, and `extension=None` takes every type of
+    `videos.VIDEO_EXTENSIONS`.
+    """
+    return _found(Path(root), extension, VIDEO_EXTENSIONS, "video", on_error)
+
+
+def check_directory(root: Path) -> None:
+    """Refuse what cannot be a tree of files.
+
+    Raises:
+        InvalidArgument: not a directory, or one that cannot be listed.
+    """
     if not root.exists():
-        raise InvalidArgument(f"There is no directory {str(root)!r}; give the path of a folder of images.")
+        raise InvalidArgument(f"There is no directory {str(root)!r}; give the path of a folder.")
     if not root.is_dir():
-        raise InvalidArgument(f"{str(root)!r} is a file; give the folder that holds the images.")
+        raise InvalidArgument(f"{str(root)!r} is a file; give the folder that holds the files.")
     try:
         next(root.iterdir(), None)
     except OSError as error:
         raise InvalidArgument(f"The directory {str(root)!r} cannot be listed: {error.strerror}.") from error
-    wanted = {f".{extension.lower().lstrip('.')}"} if extension else openable_extensions()
+
+
+def _found(
+    root: Path,
+    extension: str | None,
+    extensions: Set[str],
+    kind: str,
+    on_error: Callable[[OSError], None] | None,
+) -> list[str]:
+    check_directory(root)
+    wanted = {f".{extension.lower().lstrip('.')}"} if extension else extensions
     unreadable: list[OSError] = []
-    paths = sorted(path for path in _walk(root, unreadable.append) if PurePosixPath(path).suffix.lower() in wanted)
+    files = list(_walk(root, unreadable.append))
+    paths = sorted(path for path in files if PurePosixPath(path).suffix.lower() in wanted)
     for each in unreadable:
         (on_error or _warn)(each)
     if not paths:
-        kind = f"file with the extension .{extension.lstrip('.')}" if extension else "image"
+        nothing = f"file with the extension .{extension.lstrip('.')}" if extension else kind
         but = f", but {unreadable[0].filename} cannot be looked at: {unreadable[0].strerror}" if unreadable else ""
-        raise NoImagesFound(f"No {kind} lies in {str(root)!r} or below it{but}.")
+        videos = sum(PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS for path in files)
+        if videos and kind == "image" and not extension:
+            but += f"; the {videos:,} {'video' if videos == 1 else 'videos'} there are loaded with --what videos"
+        raise NoImagesFound(f"No {nothing} lies in {str(root)!r} or below it{but}.")
     return paths
 
 

@@ -20,6 +20,7 @@ from utilities.quantization import SAMPLE, import_nncf, quantize
 from utilities.reduction import FIT_SAMPLE, PrincipalComponents, Projection
 from utilities.sampling import draw_sample
 from utilities.settings import Settings
+from utilities.videos import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Wanted:
     """What was asked for; None and `"auto"` were not."""
 
-    #: `"images"`, or `"faces"` for the faces in them.
+    #: `"images"`, `"faces"` for the faces in them, or `"videos"`.
     what: str | None
     backbone: str | None
     weights: str | None
@@ -37,6 +38,15 @@ class Wanted:
     #: Dimensions that the vectors are projected to, and whether they are whitened then.
     pca: int | None = None
     whiten: bool = False
+    #: Of videos, the faces in their frames.
+    faces: bool = False
+
+    @property
+    def sees(self) -> str | None:
+        """What the network is to see: `"images"` or `"faces"`; None if nothing was said of it."""
+        if self.what == "videos":
+            return "faces" if self.faces else "images"
+        return self.what
 
 
 def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
@@ -50,6 +60,11 @@ def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
         raise EmbedderMismatch(
             f"The collection {existing.name!r} holds {existing.what}, not {wanted.what}; load into another "
             "--collection, or leave out --what."
+        )
+    if wanted.faces and not existing.of_faces:
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds frames of videos, not the faces in them; load into another "
+            "--collection, or leave out --faces."
         )
     if wanted.backbone:  # which says nothing of weights and of what was done to them
         unstated = unstated_fingerprint(wanted.backbone)
@@ -90,9 +105,16 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
 
 
 def new_embedder(
-    directory: Path, paths: Sequence[str], wanted: Wanted, settings: Settings, *, progress: bool = True
+    directory: Path,
+    paths: Sequence[str],
+    wanted: Wanted,
+    settings: Settings,
+    sampling: Sampling | None = None,
+    *,
+    progress: bool = True,
 ) -> Embedder:
-    """The embedder that is asked for; int8 is calibrated, and PCA fitted, on a sample of a tree.
+    """The embedder that is asked for; int8 is calibrated, and PCA fitted, on a sample of a tree: of its images, or,
+    with `sampling`, of its videos.
 
     Raises:
         InvalidArgument: int8 by a runtime that has none, more dimensions than the sample has, or a backbone that does
@@ -100,54 +122,71 @@ def new_embedder(
         MissingPackage: int8, or faces, need one that is not installed.
         WeightsUnavailable: the weights cannot be had.
     """
-    backbone = wanted.backbone or (DEFAULT_FACE_BACKBONE if wanted.what == "faces" else DEFAULT_BACKBONE)
+    backbone = wanted.backbone or (DEFAULT_FACE_BACKBONE if wanted.sees == "faces" else DEFAULT_BACKBONE)
     row = backbone_named(backbone)
     sees = "faces" if row.weights == "faces" else "images"
-    if wanted.what not in (None, sees):
-        fit = [name for name in BACKBONES if sees_faces(name) == (wanted.what == "faces")]
+    if wanted.sees not in (None, sees):
+        fit = [name for name in BACKBONES if sees_faces(name) == (wanted.sees == "faces")]
         raise InvalidArgument(
-            f"--backbone {backbone} embeds {sees}, not {wanted.what}; choose one of {', '.join(fit)}."
+            f"--backbone {backbone} embeds {sees}, not {wanted.sees}; choose one of {', '.join(fit)}."
         )
     if sees == "faces":
         check_detector()
     weights, most = wanted.weights or row.weights, row.dimension
     if wanted.pca and not 1 <= wanted.pca <= most:
         raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")
-    if wanted.pca and len(paths) <= wanted.pca:
-        raise _too_few(wanted.pca, len(paths))
+    if wanted.pca and not sampling and len(paths) <= wanted.pca:
+        raise _too_few(wanted.pca, len(paths), "images")
     if wanted.precision == "int8":
-        embedder = _quantized(directory, paths, backbone, weights, wanted.runtime, settings)
+        embedder = _quantized(directory, paths, backbone, weights, wanted.runtime, settings, sampling)
     else:
         embedder = load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
     if not wanted.pca:
         return embedder
-    projection = _fitted(directory, paths, embedder, wanted, settings, progress)
+    projection = _fitted(directory, paths, embedder, wanted, settings, sampling, progress)
     return reduce_embedder(embedder, projection, settings, runtime=wanted.runtime, precision=wanted.precision)
 
 
 def _quantized(
-    directory: Path, paths: Sequence[str], backbone: str, weights: str, runtime: str, settings: Settings
+    directory: Path,
+    paths: Sequence[str],
+    backbone: str,
+    weights: str,
+    runtime: str,
+    settings: Settings,
+    sampling: Sampling | None,
 ) -> Embedder:
     if runtime == "keras":
         raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
     import_nncf()  # which may be missing: better now than after a minute
     exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
-    pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings)
+    pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings, sampling)
     embedder, quality = quantize(exact, pixels, settings)
     logger.info("Quantised %s: %s.", backbone, quality)
     return embedder
 
 
 def _fitted(
-    directory: Path, paths: Sequence[str], embedder: Embedder, wanted: Wanted, settings: Settings, progress: bool
+    directory: Path,
+    paths: Sequence[str],
+    embedder: Embedder,
+    wanted: Wanted,
+    settings: Settings,
+    sampling: Sampling | None,
+    progress: bool,
 ) -> Projection:
     dimension = wanted.pca
     assert dimension is not None
     chosen = [paths[row] for row in draw_sample(len(paths), FIT_SAMPLE)]
-    logger.info("Embedding %s images to fit PCA to them.", f"{len(chosen):,}")
-    _, embeddings = embed_sample(directory, chosen, embedder, settings, name="sample", progress=progress)
+    if sampling:
+        sampling = sampling.throughout(-(-FIT_SAMPLE // len(chosen)))
+    logger.info(
+        "Embedding %s to fit PCA to them.",
+        f"{len(chosen):,} {'video' if sampling else 'image'}{'' if len(chosen) == 1 else 's'}",
+    )
+    _, embeddings = embed_sample(directory, chosen, embedder, settings, sampling, name="sample", progress=progress)
     if len(embeddings) <= dimension:
-        raise _too_few(dimension, len(embeddings))
+        raise _too_few(dimension, len(embeddings), "different frames" if sampling else "images")
     components = PrincipalComponents.of(embeddings)
     projection = components.projection(dimension, whiten=wanted.whiten)
     kept = components.variances[:dimension].sum() / components.variances.sum()
@@ -155,8 +194,8 @@ def _fitted(
     return projection
 
 
-def _too_few(dimension: int, images: int) -> InvalidArgument:
+def _too_few(dimension: int, there: int, what: str) -> InvalidArgument:
     return InvalidArgument(
-        f"--pca {dimension:,} has to be fitted to more than {dimension:,} images that can be read, and here are "
-        f"{images:,}."
+        f"--pca {dimension:,} has to be fitted to more than {dimension:,} {what} that can be read, and here are "
+        f"{there:,}."
     )

@@ -9,7 +9,8 @@ LookalikeError                 exit status 1: the work failed
 │   ├── UnreadableImage
 │   ├── ImageTooLarge
 │   ├── NoFace                 a search for a face in an image that shows none
-│   └── DownloadFailed
+│   ├── DownloadFailed
+│   └── UnreadableVideo
 ├── NoImagesFound
 ├── WeightsUnavailable
 ├── ExportFailed
@@ -66,6 +67,10 @@ class NoFace(ImageError):
 
 class DownloadFailed(ImageError):
     """An address that did not answer with an image in time."""
+
+
+class UnreadableVideo(ImageError):
+    """A file without a video that can be decoded."""
 
 
 class NoImagesFound(LookalikeError):

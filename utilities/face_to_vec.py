@@ -74,7 +74,7 @@ def face_to_vec(
                 logger.warning("Left out: %s", failure.reason)
             for item in chunk.without_faces:
                 logger.warning("No face was found in %s.", root / item.path)
-            bar.update(chunk.files)
+            bar.update(len(chunk.finished))
     if not items:
         raise NoFace(f"No face was found in the {len(found):,} images in {str(root)!r}.")
     return np.concatenate(blocks), items

@@ -19,6 +19,7 @@ from utilities.download import download, is_url
 from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
 from utilities.items import Item, file_digest
 from utilities.settings import Settings
+from utilities.videos import Still, still_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic] | Still"
 
 
 #: Media types of what every current browser shows, by Pillow's names. An MPO is a JPEG with others behind it.
@@ -77,7 +78,8 @@ def open_image(
 
     Args:
         source: a path, an `http(s)` URL, the bytes of an image file, a PIL image, or an array of shape (height, width),
-            (height, width, 1), (height, width, 3) or (height, width, 4): uint8, uint16, or floating point from 0 to 1.
+            (height, width, 1), (height, width, 3) or (height, width, 4): uint8, uint16, or floating point from 0 to 1;
+            or a frame of a video.
         settings: limits; from the environment by default.
         at_least: width and height in pixels that will do. A JPEG is then decoded at a half, a quarter or an eighth of
             its size where that is still no smaller, which is several times faster.
@@ -113,7 +115,7 @@ def read_pixels(
     # A part that is small needs more of the whole's pixels.
     at_least = size if crop is None else crop.whole_side(size)
     image, whole = open_scaled(source, at_least, settings, name=name)
-    return _squashed(image, size, crop), whole
+    return squashed(image, size, crop), whole
 
 
 def read_file(
@@ -125,7 +127,7 @@ def read_file(
         The pixels as `read_pixels` gives them, and the item.
     """
     image, item = open_file(root, path, size, settings, name=name)
-    return _squashed(image, size), item
+    return squashed(image, size), item
 
 
 def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name: str = "") -> tuple[Image.Image, Item]:
@@ -155,7 +157,8 @@ def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name:
     return image, _item(root, path, before, whole, digest)
 
 
-def _squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArray[np.uint8]:
+def squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArray[np.uint8]:
+    """An RGB image, or a part of it, as an embedder takes it: (size, size, 3) uint8."""
     if crop:
         image = crop.of(image)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
@@ -174,6 +177,8 @@ def open_scaled(
         except Exception as error:  # As below: a PIL image may not have been read to its end.
             raise UnreadableImage(f"The image given is damaged: {_reason(error)}.") from error
         return image, image.size
+    if isinstance(source, Still):
+        return still_image(source, settings.max_image_pixels, name)
     where = name or ("the bytes given" if isinstance(source, bytes) else str(source))
     if isinstance(source, str) and is_url(source):
         source = download(source, settings)

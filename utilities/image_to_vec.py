@@ -68,7 +68,7 @@ def image_to_vec(
             paths += [(root / item.path).as_posix() for item in chunk.items]
             for failure in chunk.failures:
                 logger.warning("Left out: %s", failure.reason)
-            bar.update(chunk.files)
+            bar.update(len(chunk.finished))
     if not paths:
         raise UnreadableImage(f"None of the {len(found):,} images in {str(root)!r} can be read.")
     return np.concatenate(blocks), paths

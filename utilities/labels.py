@@ -104,7 +104,7 @@ def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
 
     A label of a whole image, by its folder or by a path without a part, is that of the face nearest to its middle,
     where items are faces: whom a photograph is of stands there (the rule of Labeled Faces in the Wild: Huang et al.,
-    2007). The other faces in it have none.
+    2007). The other faces in it have none. Of faces in videos only those have one that are named by their part.
 
     Args:
         items: n rows with the columns `path` and `label`; of faces also `part`, `width`, `height` and what
@@ -128,8 +128,10 @@ def labels_of(items: pd.DataFrame, file: Path | None = None) -> Labels:
         ]
     )
     if not found.names:
+        first = items.iloc[0]
+        part = f" and its part, such as {first['part']!r}" if first.get("part") else ""
         raise InvalidArgument(
-            f"{str(file)!r} names none of the {len(items):,} items by its path, such as {items['path'].iloc[0]!r}."
+            f"{str(file)!r} names none of the {len(items):,} items by its path, such as {first['path']!r}{part}."
         )
     return found
 
@@ -138,6 +140,8 @@ def _means_image(items: pd.DataFrame) -> pd.Series[bool]:
     """Which items a label of their whole image means: all that are images, and of an image's faces the middle one."""
     if "face_left" not in items:
         return pd.Series(True, index=items.index)
+    if "time" in items:  # A video shows one person after another.
+        return pd.Series(False, index=items.index)
     across = (items["face_left"] + items["face_width"] / 2 - items["width"] / 2) / items["width"]
     down = (items["face_top"] + items["face_height"] / 2 - items["height"] / 2) / items["height"]
     return pd.Series(~(across**2 + down**2).groupby(items["path"]).rank(method="first").gt(1), index=items.index)

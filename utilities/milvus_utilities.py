@@ -39,11 +39,13 @@ from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
+from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
 from utilities.milvus_search import check_depth as check_depth
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.milvus_search import nearest_that as nearest_that
 from utilities.patience import patiently
 from utilities.settings import Settings
+from utilities.videos import Sampling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +67,7 @@ def create_collection(
     fingerprint: Fingerprint | None = None,
     root: str | os.PathLike[str] | None = None,
     index: str | None = None,
+    sampling: Sampling | None = None,
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
@@ -80,6 +83,7 @@ def create_collection(
             ResNet50 with ImageNet weights, as `image_to_vec` makes them.
         root: directory that paths are relative to; by default the first insert settles it.
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, which begins as `"auto"`.
+        sampling: of a collection of videos, which of their frames its items are; None for one of images.
 
     Raises:
         InvalidArgument: a name, an index or a metric that Milvus does not take, or a dimension that is not the
@@ -89,7 +93,13 @@ def create_collection(
     """
     check_index(index or "auto")
     wanted = CollectionInfo.checked(
-        name, dimension=dimension, metric=metric, fingerprint=fingerprint, root=root, index=index or "auto"
+        name,
+        dimension=dimension,
+        metric=metric,
+        fingerprint=fingerprint,
+        root=root,
+        index=index or "auto",
+        sampling=sampling,
     )
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):

@@ -6,7 +6,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -14,13 +13,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from utilities.crops import Crop
-from utilities.errors import ImageError
-from utilities.image_files import open_image
+from utilities.errors import ImageError, MissingPackage
+from utilities.image_files import ImageSource, open_image
 from utilities.items import printable
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.gridspec import GridSpec
 
 #: Colour of the query's frame and caption: a dark orange that also reads in greyscale.
 _ACCENT = "#b5460f"
@@ -31,19 +31,24 @@ _PALE = "#d0d0d0"
 _TILE_INCHES = 1.35
 #: Height of a tile's two lines of caption.
 _CAPTION_INCHES = 0.36
+#: Frames of a video; the size of one, and what lies between two videos, as parts of a tile.
+_FRAMES, _FRAME, _GUTTER = 3, 0.8, 0.15
 
 
 @dataclass(frozen=True)
 class Tile:
     """One picture of a grid with its two lines of caption."""
 
-    file: Path
+    #: What shows it: mostly a file.
+    picture: ImageSource
     #: Bold.
     title: str
     #: Shortened where it is too long for the tile.
     subtitle: str
     #: The part of the picture that is meant, which is framed.
     box: Crop | None = None
+    #: Written into the picture's corner.
+    inside: str = ""
 
 
 def image_grid(
@@ -69,28 +74,79 @@ def image_grid(
     """
     columns = 5 if len(tiles) < 50 else 10
     rows = max(2, math.ceil(len(tiles) / columns))
-    width, height = (columns + 2.3) * _TILE_INCHES, rows * (_TILE_INCHES + _CAPTION_INCHES)
+    figure, grid = _beside_the_query(query, query_name, rows, [1.0] * columns, box, key, note)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        _draw_tile(figure.add_subplot(grid[row, column + 2], anchor="N"), tile, settings)
+    return figure
+
+
+def video_grid(
+    query: Image.Image,
+    query_name: str,
+    videos: Sequence[tuple[Tile, Sequence[Tile]]],
+    *,
+    box: Crop | None = None,
+    key: str = "",
+    note: str = "",
+    settings: Settings | None = None,
+) -> Figure:
+    """A query on the left, and on the right videos, two in a row, each by a few of its frames.
+
+    Args:
+        query: what shows the query.
+        query_name: its caption.
+        videos: of each its first frame, with the video's two lines of caption, and at most two other frames, which have
+            none.
+        box: as for `image_grid`.
+        key: as for `image_grid`.
+        note: as for `image_grid`.
+        settings: limits; from the environment by default.
+    """
+    rows = max(2, math.ceil(len(videos) / 2))
+    strip = [_FRAME] * _FRAMES
+    figure, grid = _beside_the_query(
+        query, query_name, rows, [*strip, _GUTTER, *strip], box, key, note, _FRAME * _TILE_INCHES
+    )
+    for index, (first, others) in enumerate(videos):
+        row, column = index // 2, 2 + index % 2 * (_FRAMES + 1)
+        for number, tile in enumerate([first, *others]):
+            axes = figure.add_subplot(grid[row, column + number], anchor="N")
+            _draw_tile(axes, tile, settings, widths=_FRAMES if number == 0 else 0)
+    return figure
+
+
+def _beside_the_query(
+    query: Image.Image,
+    name: str,
+    rows: int,
+    widths: Sequence[float],
+    box: Crop | None,
+    key: str,
+    note: str,
+    tile: float = _TILE_INCHES,
+) -> tuple[Figure, GridSpec]:
+    """A figure with the query at its left, two columns wide, and room for rows of tiles so wide beside it."""
+    width, height = (sum(widths) + 2.3) * _TILE_INCHES, rows * (tile + _CAPTION_INCHES)
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
     grid = figure.add_gridspec(
-        *(rows, columns + 2),
+        *(rows, len(widths) + 2),
+        width_ratios=[1.0, 1.0, *widths],
         left=0.12 / width,
         right=1 - 0.12 / width,
         top=1 - _CAPTION_INCHES / height,
         bottom=0.06 / height,
         wspace=0.1,
-        hspace=_CAPTION_INCHES / _TILE_INCHES,
+        hspace=_CAPTION_INCHES / tile,
     )
     axes = figure.add_subplot(grid[0:2, 0:2], anchor="N")
     bottom = _draw(axes, query, _ACCENT, 2.5, box)
     axes.set_title("Query", fontsize=10, fontweight="bold", color=_ACCENT, pad=4, loc="left")
-    caption = f"{_shorten(query_name, 36)}\n{key}"
+    caption = f"{_shorten(name, 36)}\n{key}"
     below: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 8, "parse_math": False}
     axes.text(0, bottom - 0.03, caption, color=_GREY, **below)
     axes.text(0, bottom - 0.19, note, color=_ACCENT, fontweight="bold", **below)
-    for index, tile in enumerate(tiles):
-        row, column = divmod(index, columns)
-        _draw_tile(figure.add_subplot(grid[row, column + 2], anchor="N"), tile, settings)
-    return figure
+    return figure, grid
 
 
 def neighbour_rows(
@@ -126,23 +182,22 @@ def neighbour_rows(
     return figure
 
 
-def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: bool = False) -> None:
+def _draw_tile(axes: Axes, tile: Tile, settings: Settings | None, *, is_query: bool = False, widths: int = 1) -> None:
+    """Draw a tile, whose caption is so many tiles wide; with 0, only what stands in the picture."""
     frame, line = (_ACCENT, 2.5) if is_query else (_PALE, 0.8)
     try:
-        _draw(axes, open_image(tile.file, settings, at_least=_THUMBNAIL), frame, line, tile.box)
-    except ImageError:
-        _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), frame, line)
+        bottom = _draw(axes, open_image(tile.picture, settings, at_least=_THUMBNAIL), frame, line, tile.box)
+    except (ImageError, MissingPackage):
+        bottom = _draw(axes, Image.new("RGB", (3, 2), "#f4f4f4"), frame, line)
         axes.text(0.5, 0.65, "file cannot\nbe read", transform=axes.transAxes, ha="center", va="center", fontsize=8)
-    title = _shorten(tile.title, 15)
-    axes.set_title(title, fontsize=8.5, fontweight="bold", pad=12, loc="left", parse_math=False)
-    axes.text(
-        *(0, 1.03, _shorten(tile.subtitle, 23)),
-        transform=axes.transAxes,
-        va="bottom",
-        fontsize=6.5,
-        color=_GREY,
-        parse_math=False,
-    )
+    written: dict[str, Any] = {"transform": axes.transAxes, "parse_math": False}
+    if tile.inside:
+        dark = {"boxstyle": "square,pad=0.25", "facecolor": "#000000b0", "edgecolor": "none"}
+        axes.text(0.04, bottom + 0.05, tile.inside, va="bottom", fontsize=6.5, color="white", bbox=dark, **written)
+    if widths:
+        title = _shorten(tile.title, 15 * widths)
+        axes.set_title(title, fontsize=8.5, fontweight="bold", pad=12, loc="left", parse_math=False)
+        axes.text(0, 1.03, _shorten(tile.subtitle, 23 * widths), va="bottom", fontsize=6.5, color=_GREY, **written)
 
 
 def _draw(axes: Axes, image: Image.Image, frame: str, line: float, box: Crop | None = None) -> float:

@@ -120,6 +120,7 @@ def copy_reduced(
             fingerprint=fingerprint,
             root=source.root,
             index=None if existing else source.index,
+            sampling=source.sampling,
         )
         attempt = partial(patiently, seconds=settings.server_patience_seconds)
         there = set(read_items(client, name)["id"])

@@ -1,17 +1,17 @@
-"""Query image(s), or faces in them -> matches; the only join of embedder, Milvus and paths."""
+"""Query image(s), faces in them, or clips -> matches; the only join of embedder, Milvus and paths."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from utilities.collection_info import CollectionInfo
-from utilities.crops import Crop
+from utilities.download import is_url
 from utilities.embedder import Embedder, embedder_of
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.face_to_vec import faces_of
@@ -19,6 +19,8 @@ from utilities.faces import Face
 from utilities.image_files import ImageSource, open_image
 from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
+from utilities.matches import Match as Match
+from utilities.matches import match_of
 from utilities.milvus_utilities import (
     check_depth,
     connect,
@@ -28,47 +30,14 @@ from utilities.milvus_utilities import (
     settle,
 )
 from utilities.settings import Settings
+from utilities.video_search import first_of_each_file, nearest_videos
+from utilities.video_to_vec import clip_to_vec
+from utilities.videos import Still, is_video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
-
-
-@dataclass(frozen=True)
-class Match:
-    """One search result."""
-
-    #: 1 for the nearest.
-    rank: int
-    id: int
-    #: POSIX path relative to the collection's root.
-    path: str
-    #: What tells it from other items of its file, such as a face's number; empty for a whole image.
-    part: str
-    #: The file itself.
-    file: Path
-    #: Name of the folder that holds the file.
-    label: str
-    #: Size of the upright image in pixels; 0 where it is not known.
-    width: int
-    height: int
-    #: Cosine or inner product with the query: larger is nearer. None in a collection that compares by L2.
-    similarity: float | None
-    #: Euclidean distance from the query: smaller is nearer. None unless the collection compares by L2.
-    distance: float | None
-    #: Where in the image it is, in a collection of faces.
-    face: Face | None = None
-
-    @property
-    def box(self) -> Crop | None:
-        """The part of the image that the face is."""
-        return self.face.part_of(self.width, self.height) if self.face else None
-
-    @property
-    def score(self) -> float:
-        """The similarity, or the distance where there is one."""
-        return self.similarity if self.similarity is not None else self.distance or 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +51,8 @@ class Answer:
     #: searched with; otherwise empty, and None.
     faces: list[Face]
     face: int | None
+    #: What shows the query, where it is no picture itself: a frame of the clip.
+    picture: Still | None = None
 
 
 def similar_images(
@@ -95,10 +66,11 @@ def similar_images(
     embedder: Embedder | None = None,
     settings: Settings | None = None,
 ) -> list[Match]:
-    """The images of a collection that look most like a query.
+    """The images of a collection that look most like a query, or the videos that show what it shows.
 
     Args:
-        query: a path, a URL, the bytes of an image file, a PIL image, or an array, as `open_image` takes it.
+        query: a path, a URL, the bytes of an image file, a PIL image, or an array, as `open_image` takes it; in a
+            collection of videos also the path of a clip.
         collection: its name.
         top_k: how many matches, from 1 to 16,384; fewer come back where the collection holds fewer.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`.
@@ -109,14 +81,14 @@ def similar_images(
 
     Returns:
         Matches, nearest first. An image that is itself in the collection is its own first match. Of an image with
-        several faces the nearest stands for it.
+        several faces, or of a video, the nearest item stands for it.
 
     Raises:
         CollectionNotFound: no such collection.
         InvalidArgument: `top_k` or `filter` that Milvus does not take.
         EmbedderMismatch: the embedder is not the one that the collection was loaded with.
         ImageError: the query cannot be read, or shows no face where one is needed.
-        MissingPackage: what finds faces is not installed.
+        MissingPackage: what finds faces, or decodes videos, is not installed.
         DatabaseError: Milvus failed.
 
     Example:
@@ -172,23 +144,64 @@ def search(
             f"{embedder.fingerprint} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
     info = settle(client, info, fingerprint=embedder.fingerprint)
-    if not info.of_faces:
-        if face is not None:
-            raise InvalidArgument(f"--face is for collections of faces; {collection!r} holds images.")
-        found = nearest_matches(client, info, embed_images(queries, embedder, settings), top_k, filter)
-        return [Answer(number, matches, [], None) for number, matches in enumerate(found)]
-    sought: list[tuple[int, list[Face], int]] = []
-    vectors = []
-    for number, query in enumerate(queries):
-        name = names[number] if names else str(query) if isinstance(query, (str, os.PathLike)) else ""
-        faces, embeddings = faces_of(query, embedder, settings, name=name)
-        for each in range(1, len(faces) + 1) if face == "all" else [checked_face(face, faces, name)]:
-            sought.append((number, faces, each))
-            vectors.append(embeddings[each - 1])
-    found = nearest_matches(client, info, np.stack(vectors), top_k, filter)
-    return [
-        Answer(query, matches, faces, number) for (query, faces, number), matches in zip(sought, found, strict=True)
+    if face is not None and not info.of_faces:
+        raise InvalidArgument(f"--face is for collections of faces; {collection!r} holds {info.what}.")
+    titles = names or [str(query) if isinstance(query, (str, os.PathLike)) else "" for query in queries]
+    numbered = list(zip(range(len(queries)), queries, titles, strict=True))
+    clips, pictures = ([each for each in numbered if is_video(each[1]) == clip] for clip in (True, False))
+    if face is not None and clips:
+        raise InvalidArgument("--face is for pictures; of a clip the largest face of each frame is searched with.")
+    answers = [
+        _clip_answer(client, info, number, str(query), title, embedder, top_k, filter) for number, query, title in clips
     ]
+    if pictures and info.of_faces:
+        sought, vectors = _sought_faces(pictures, face, embedder, settings)
+        found = nearest_matches(client, info, vectors, top_k, filter)
+        answers += [replace(answer, matches=matches) for answer, matches in zip(sought, found, strict=True)]
+    elif pictures:
+        vectors = embed_images([query for _, query, _ in pictures], embedder, settings)
+        found = nearest_matches(client, info, vectors, top_k, filter)
+        answers += [Answer(number, matches, [], None) for (number, *_), matches in zip(pictures, found, strict=True)]
+    return sorted(answers, key=lambda answer: answer.query)
+
+
+def _sought_faces(
+    pictures: Sequence[tuple[int, ImageSource, str]],
+    face: int | Literal["all"] | None,
+    embedder: Embedder,
+    settings: Settings,
+) -> tuple[list[Answer], NDArray[np.float32]]:
+    """Answers that lack their matches, one for each face that is searched with, and the (n, dimension) vectors."""
+    sought, vectors = [], []
+    for number, query, title in pictures:
+        faces, embeddings = faces_of(query, embedder, settings, name=title)
+        for each in range(1, len(faces) + 1) if face == "all" else [checked_face(face, faces, title)]:
+            sought.append(Answer(number, [], faces, each))
+            vectors.append(embeddings[each - 1])
+    return sought, np.stack(vectors)
+
+
+def _clip_answer(
+    client: MilvusClient,
+    info: CollectionInfo,
+    number: int,
+    file: str,
+    title: str,
+    embedder: Embedder,
+    top_k: int,
+    filter: str,
+) -> Answer:
+    if not info.sampling:
+        raise InvalidArgument(
+            f"{title} is a video, and {info.name!r} holds {info.what}; `lookalike load DIR --what videos` makes a "
+            "collection to search with it."
+        )
+    if is_url(file):
+        raise InvalidArgument(f"{title} is the address of a video, which is not fetched; give a file.")
+    clip = clip_to_vec(file, embedder, name=title)
+    matches = nearest_videos(client, info, clip.embeddings, top_k, filter, step=clip.step)
+    faces = [clip.face] if clip.face else []
+    return Answer(number, matches, faces, 1 if faces else None, clip.picture)
 
 
 def checked_face(number: int | None, faces: Sequence[Face], name: str = "") -> int:
@@ -217,23 +230,21 @@ def nearest_matches(
 
     Returns:
         For each of the n vectors its matches, nearest first, whose ranks begin at `offset` + 1. Of several faces in one
-        image only the nearest is a match.
+        image only the nearest is a match; of videos, each vector finds those that show it.
     """
+    if info.sampling:
+        return [nearest_videos(client, info, vector[None], top_k, filter, offset) for vector in embeddings]
     fields = [*ITEM_FIELDS, *info.attributes]
     check_depth(top_k, offset)
     if info.of_faces:  # Milvus's own grouping is not in servers before 2.4.
-        nearest = nearest_that(_first_of_each_file, client, info, embeddings, offset + top_k, filter, fields)
+        nearest = nearest_that(first_of_each_file, client, info, embeddings, offset + top_k, filter, fields)
         neighbours = [rows[offset:] for rows in nearest]
     else:
         neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset)
-    return [[_match(info, rank, row) for rank, row in enumerate(rows, start=offset + 1)] for rows in neighbours]
-
-
-def _first_of_each_file(_: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    nearest: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        nearest.setdefault(row["path"], row)
-    return list(nearest.values())
+    return [
+        [match_of(info, rank, row, row["score"]) for rank, row in enumerate(rows, start=offset + 1)]
+        for rows in neighbours
+    ]
 
 
 def plot_similar_images(
@@ -272,38 +283,39 @@ def plot_answer(
         note: lines below the query, for what a reader must know of these results.
         settings: limits; from the environment by default.
     """
-    from utilities.plots import Tile, image_grid
+    from utilities.plots import Tile, image_grid, video_grid
 
     if not name:
         name = str(query) if isinstance(query, (str, Path)) else "a picture"
     matches = answer.matches
-    tiles = [Tile(match.file, f"{match.rank} · {match.score:.3f}", _end(match.path), match.box) for match in matches]
     by_distance = bool(matches) and matches[0].distance is not None
     key = f"on each tile: rank · {'distance' if by_distance else 'similarity'}"
-    image = open_image(query, settings)
+    image = open_image(answer.picture or query, settings)
     boxes = [face.part_of(*image.size) for face in answer.faces]
     if answer.face and len(boxes) > 1:
         key = f"face {answer.face} of {len(boxes)}; {key}"
     box = boxes[answer.face - 1] if answer.face else None
-    return image_grid(image, _end(name), tiles, box=box, key=key, note=note, settings=settings)
+    if not any(match.frames for match in matches):
+        tiles = [Tile(each.file, f"{each.rank} · {each.score:.3f}", _end(each.path), each.box) for each in matches]
+        return image_grid(image, _end(name), tiles, box=box, key=key, note=note, settings=settings)
+    videos = []
+    for match in matches:
+        title, places = f"{match.rank} · {match.score:.3f}  {_end(match.path)}", ", ".join(map(str, match.spans))
+        first, *others = [
+            Tile(
+                Still(match.file, frame.time),
+                *(title, places),
+                frame.face.part_of(match.width, match.height) if frame.face else None,
+                f"{frame.time:.1f} s",
+            )
+            for frame in match.frames
+        ]
+        videos.append((first, others))
+    return video_grid(
+        image, _end(name), videos, box=box, key=key.replace("tile", "video"), note=note, settings=settings
+    )
 
 
 def _end(path: str) -> str:
     """A path's last folder and name."""
     return "/".join(Path(path).parts[-2:])
-
-
-def _match(info: CollectionInfo, rank: int, row: dict[str, Any]) -> Match:
-    return Match(
-        rank=rank,
-        id=row["id"],
-        path=row["path"],
-        part=row["part"],
-        file=(info.root or Path()) / row["path"],
-        label=row["label"],
-        width=row["width"],
-        height=row["height"],
-        similarity=None if info.metric == "L2" else row["score"],
-        distance=row["score"] if info.metric == "L2" else None,
-        face=Face.of(row),
-    )

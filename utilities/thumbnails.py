@@ -19,6 +19,7 @@ from utilities.crops import Crop
 from utilities.errors import ImageError
 from utilities.image_files import open_image
 from utilities.settings import Settings
+from utilities.videos import Still
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,18 +33,18 @@ NOTHING = Image.new("RGB", (SIDE, SIDE * 3 // 4), "#d9dde0")
 
 
 def read_thumbnails(
-    files: Sequence[Path], boxes: Sequence[Crop | None], settings: Settings, *, progress: bool = True
+    pictures: Sequence[Path | Still], boxes: Sequence[Crop | None], settings: Settings, *, progress: bool = True
 ) -> list[Image.Image]:
-    """A thumbnail of each file, or of the part of it that is boxed; a grey one where it cannot be read."""
+    """A thumbnail of each picture, or of the part of it that is boxed; a grey one where it cannot be read."""
     with ThreadPoolExecutor(thread_name_prefix="thumbnail") as pool:
-        read = pool.map(partial(_thumbnail, settings=settings), files, boxes)
-        return [*tqdm(read, total=len(files), unit="image", desc="thumbnails", disable=not progress)]
+        read = pool.map(partial(_thumbnail, settings=settings), pictures, boxes)
+        return [*tqdm(read, total=len(pictures), unit="image", desc="thumbnails", disable=not progress)]
 
 
-def _thumbnail(file: Path, box: Crop | None, settings: Settings) -> Image.Image:
+def _thumbnail(picture: Path | Still, box: Crop | None, settings: Settings) -> Image.Image:
     at_least = SIDE if box is None else box.whole_side(SIDE)
     try:
-        image = open_image(file, settings, at_least=at_least)
+        image = open_image(picture, settings, at_least=at_least)
     except ImageError:
         return NOTHING
     if box:  # Faces are drawn alike, however small they are in their pictures.

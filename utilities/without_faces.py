@@ -1,4 +1,4 @@
-"""The list of images in which no face was found, so that they are shown to whoever asks, and not looked at again."""
+"""The list of files in which no face was found, so that they are shown to whoever asks, and not looked at again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class WithoutFaces:
-    """One collection's list: a CSV in the form of an id map. There is no file as long as there is no such image."""
+    """One collection's list: a CSV in the form of an id map. There is no CSV as long as there is no such file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,12 +27,12 @@ class WithoutFaces:
         try:
             return self._rows.read()
         except IdMapError:
-            logger.warning("%s is not as it was written; the images that it listed are looked at again.", self.path)
+            logger.warning("%s is not as it was written; what it listed is looked at again.", self.path)
             self.delete()
             return self._rows.read()
 
     def append(self, items: Iterable[Item]) -> None:
-        """Add images, as items of whole files."""
+        """Add items of whole files."""
         items = list(items)
         if items:
             self._rows.append(items)
