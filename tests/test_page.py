@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import draw_colours
 from tests.serving import Site, loaded_home, run_lookalike, serving
@@ -132,6 +132,18 @@ def test_filters_hold_for_every_query_and_are_offered(page: Page, tree: Path) ->
     expect(page.get_by_text("Nothing matches.")).to_have_count(2)
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator(".tile")).to_have_count(32)
+
+
+def test_whoever_is_quicker_than_the_list_of_collections_is_answered(browser: Browser, site: Site, tree: Path) -> None:
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/collections", lambda route: held.append(route))
+    page.goto(site.url)
+    page.set_input_files("#files", str(tree / "red/red_0.png"))
+    expect(page.get_by_role("heading", name="red_0.png")).to_be_visible()
+    held[0].continue_()
+    expect(page.locator(".tile")).to_have_count(16)
+    page.close()
 
 
 def test_more_is_shown_by_steps(page: Page, tree: Path) -> None:

@@ -213,6 +213,8 @@ def test_collections_and_what_they_can_be_filtered_by(site: Site) -> None:
     assert known == {
         "name": "colours",
         "what": "images",
+        "item_is": "image",
+        "sampling": None,
         "items": 15,
         "metric": "COSINE",
         "backbone": "mobilenetv2",

@@ -265,6 +265,6 @@ def test_whatever_the_documentation_allows_is_no_failure(guarded: Site, tmp_path
         check=False,
     )
     assert result.returncode == 0, result.stdout[-8_000:]
-    assert "Tested: 10" in result.stdout
+    assert "Tested: 11" in result.stdout
     assert "Unresolvable references" not in result.stdout
     assert guarded.client.get("/health").status_code == 200

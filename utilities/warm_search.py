@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import settle
 from utilities.settings import Settings
 from utilities.similar_images import Match, nearest_matches
+from utilities.video_search import nearest_videos
+from utilities.video_to_vec import clip_to_vec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,6 +114,28 @@ class WarmSearch:
         if not np.isfinite(length) or (length == 0 and info.metric == "COSINE"):
             raise InvalidArgument("The vector has no direction: its numbers are all 0, or not all finite.")
         return self._batches.submit(_Search(info, selection, vector=vector))
+
+    def by_clip(
+        self, info: CollectionInfo, file: Path, selection: Selection, *, name: str, patience: float
+    ) -> list[Match]:
+        """Search for a clip: here and now, since its frames fill batches of their own.
+
+        Args:
+            info: a collection of videos.
+            file: the clip.
+            selection: which matches.
+            name: what errors call it.
+            patience: seconds that decoding it may take.
+
+        Returns:
+            The matches, nearest first.
+
+        Raises:
+            LookalikeError: as for `clip_to_vec` and `nearest_videos`.
+        """
+        clip = clip_to_vec(file, self.embedder(info), name=name, patience=patience)
+        top_k, filter, offset = selection.top_k, selection.filter, selection.offset
+        return nearest_videos(self.client, info, clip.embeddings, top_k, filter, offset, step=clip.step)
 
     def close(self) -> None:
         """Finish what was asked for."""

@@ -23,6 +23,7 @@ from utilities.errors import LookalikeError
 from utilities.faces import check_detector
 from utilities.milvus_utilities import connect, count_items, ping
 from utilities.settings import Settings
+from utilities.videos import import_av
 from utilities.web import files, items, problems, searches
 from utilities.web.guard import DOCS_POLICY, OPEN, Guard, parse_origins
 from utilities.web.models import (
@@ -108,6 +109,8 @@ def _warm_up(service: Service) -> None:
             service.search.embedder(info)
             if info.of_faces:
                 check_detector()
+            if info.sampling:
+                import_av()
         except LookalikeError as error:  # Other collections may do; this one says it at each search.
             logger.warning("%s cannot be searched with pictures: %s", name, error)
 

@@ -21,12 +21,15 @@ from utilities.web.problems import BUSY, problem_response
 #: What the page may load: only what this server sends, and pictures that it has in memory.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
-    "img-src 'self' blob: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "img-src 'self' blob: data:; media-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 #: Swagger UI writes style attributes.
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
 #: A picture that someone put into the tree is shown as one, and never run.
 FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
+#: A video that is opened by itself is played by a page that the browser makes of it, and that fetches it from here once
+#: more, which a page of no origin may not do. That page runs no script either.
+VIDEO_POLICY = "default-src 'none'; media-src 'self'; sandbox allow-same-origin; frame-ancestors 'none'"
 
 #: Answers without a token, so that whoever supervises the process need not have it.
 OPEN = "/health"

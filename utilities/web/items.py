@@ -58,7 +58,7 @@ async def add(name: str, request: Request, service: Serving) -> Response:
     """Add an image: an upload, which is put into the collection's tree, or a file that lies there already.
 
     Of a file that was added before and has changed the new content stands for the old. In a collection of faces every
-    face of the image is added; an image without one is refused.
+    face of the image is added; an image without one is refused. Videos are added by `lookalike load` alone.
     """
     _refuse_without_token(service)
     async with read(request, NewItemForm, NewItem) as (asked, file):
@@ -78,7 +78,9 @@ async def add(name: str, request: Request, service: Serving) -> Response:
     ),
 )
 async def remove(name: str, id: Id, service: Serving) -> None:
-    """Remove an item: an image, or one face. Its file is not touched; the next load of its tree inserts it again."""
+    """Remove an item: an image, or one face; of a video, all of its items. Its file is not touched; the next load of
+    its tree inserts it again.
+    """
     _refuse_without_token(service)
     await anyio.to_thread.run_sync(partial(_remove, service, name, id), limiter=service.writing)
 
@@ -95,6 +97,10 @@ def _refuse_without_token(service: Service) -> None:
 def _add(service: Service, name: str, path: str, file: UploadFile | None) -> list[Item]:
     with only_writer(service.settings, service.collection(name).name), contextlib.ExitStack() as undo:
         info = describe_collection(service.client, name)  # as it is now that nobody else changes it
+        if info.sampling:
+            raise InvalidArgument(
+                f"{name!r} holds videos, which are not added here; put the file into the tree, and load that again."
+            )
         place = _place(info, path)
         assert info.root is not None
         embedder = service.search.embedder(info)
@@ -127,9 +133,14 @@ def _forget(service: Service, info: CollectionInfo, items: Sequence[Item]) -> No
 def _forget_earlier(service: Service, info: CollectionInfo, path: str, items: Sequence[Item]) -> None:
     """Remove the faces that the file showed before it changed, and the note that it shows none."""
     now = {item.id for item in items}
-    pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
-    _delete(service, info.name, [row["id"] for page in pages for row in page if row["id"] not in now])
+    _delete(service, info.name, [each for each in _ids_of(service, info, path) if each not in now])
     WithoutFaces(service.settings.without_faces_path(info.name)).remove({path})
+
+
+def _ids_of(service: Service, info: CollectionInfo, path: str) -> list[int]:
+    """Of the items of a file."""
+    pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
+    return [row["id"] for page in pages for row in page]
 
 
 def _place(info: CollectionInfo, path: str) -> Path:
@@ -177,9 +188,10 @@ def _save(file: UploadFile, place: Path) -> None:
 
 def _remove(service: Service, name: str, id: str) -> None:
     info = service.collection(name)
-    known_item(service, info, id, ["id"])
+    path = known_item(service, info, id, ["path"])["path"]
     with only_writer(service.settings, name):
-        _delete(service, name, [int(id)])
+        # A video of which a frame is missing would go on being found by the next.
+        _delete(service, name, _ids_of(service, info, path) if info.sampling else [int(id)])
     service.has_changed(name)
 
 

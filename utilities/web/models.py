@@ -10,6 +10,7 @@ from utilities.collection_info import CollectionInfo
 from utilities.crops import Crop
 from utilities.faces import Face
 from utilities.items import Item
+from utilities.matches import FoundFrame
 from utilities.milvus_search import MAX_TOP_K
 from utilities.similar_images import Match
 from utilities.warm_search import Selection
@@ -20,8 +21,13 @@ Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["17293822569102704
 #: Matches of one answer; there are more by `offset`.
 MOST_MATCHES = 1_000
 LARGEST_ID = 2**63 - 1
-_PART = "The number of the face, the largest of its image being 1; empty for a whole image."
-_BOX = "Where in the image the face is; null for a whole image."
+_PART = (
+    "The number of the face, the largest of its image being 1; empty for a whole image. Of a video the time of the "
+    "frame, and of a face in it the number after a slash."
+)
+_BOX = "Where in the image, or the frame, the face is; null for a whole one."
+_SIMILARITY = "Cosine or inner product: larger is nearer. Absent for L2."
+_DISTANCE = "Euclidean: smaller is nearer. For L2 alone."
 
 
 class SearchOptions(BaseModel):
@@ -43,15 +49,14 @@ class SearchOptions(BaseModel):
     crop: tuple[float, float, float, float] | None = Field(
         None,
         description="Search with a part of the picture: left, top, width and height as fractions of the upright whole; "
-        "in a form, separated by commas.",
+        "in a form, separated by commas. A clip is searched with as a whole.",
         examples=[[0.25, 0.25, 0.5, 0.5]],
     )
-
     face: int | None = Field(
         None,
         ge=1,
         description="In a collection of faces: which of the picture's faces to search with, from the largest; by "
-        "default 1.",
+        "default 1. Of a clip the largest face of each frame is searched with.",
     )
 
     @field_validator("crop", mode="before")
@@ -81,7 +86,9 @@ class Query(SearchOptions):
     """A search without an upload: exactly one of url, id and vector."""
 
     url: str | None = Field(None, max_length=8_192, description="Where a picture can be fetched from.")
-    id: Id | None = Field(None, description="An item of the collection; a number is taken, too.")
+    id: Id | None = Field(
+        None, description="An item of the collection, such as a frame of a video; a number is taken, too."
+    )
     vector: list[float] | None = Field(None, max_length=32_768, description="As many numbers as the collection's have.")
 
     @field_validator("id", mode="before")
@@ -103,15 +110,18 @@ class Query(SearchOptions):
 
 
 class PictureForm(BaseModel):
-    """A picture that is uploaded."""
+    """A picture, or a clip, that is uploaded."""
 
     model_config = ConfigDict(extra="forbid")
 
-    file: bytes = Field(description="An image file.", json_schema_extra={"format": "binary"})
+    file: bytes = Field(
+        description="An image file; to search with, or to preview, also a video, told by the extension of its name.",
+        json_schema_extra={"format": "binary"},
+    )
 
 
 class SearchForm(SearchOptions, PictureForm):
-    """A search with a picture that is uploaded."""
+    """A search with a picture that is uploaded, or, in a collection of videos, with a clip."""
 
 
 class PictureAddress(BaseModel):
@@ -156,8 +166,39 @@ class FoundFace(Box):
         )
 
 
+class SpanModel(BaseModel):
+    """A stretch of a video, in seconds from its beginning."""
+
+    start: float
+    end: float
+
+
+class FrameModel(BaseModel):
+    """A frame of a video that matches."""
+
+    id: Id
+    time: float = Field(description="Seconds from the beginning of the video.")
+    box: Box | None = Field(description=_BOX)
+    similarity: float | None = Field(None, description=_SIMILARITY)
+    distance: float | None = Field(None, description=_DISTANCE)
+    image: str = Field(description="Where the frame is, as a JPEG.")
+    thumbnail: str = Field(description="Where a small picture of it is.")
+
+    @classmethod
+    def of(cls, frame: FoundFrame, match: Match, collection: str) -> dict[str, Any]:
+        """The fields of a frame, as for `MatchModel.of`."""
+        box = frame.face.part_of(match.width, match.height) if frame.face else None
+        return {
+            "id": str(frame.id),
+            "time": frame.time,
+            "box": vars(box) if box else None,
+            "similarity" if match.distance is None else "distance": frame.score,
+            **_pictures(frame.id, collection),
+        }
+
+
 class MatchModel(BaseModel):
-    """One search result."""
+    """One search result. Of a video, what is said of an item is said of the frame that matches best."""
 
     rank: int = Field(description="1 for the nearest.")
     id: Id
@@ -167,16 +208,24 @@ class MatchModel(BaseModel):
     height: int
     part: str = Field(description=_PART)
     box: Box | None = Field(description=_BOX)
-    similarity: float | None = Field(None, description="Cosine or inner product: larger is nearer. Absent for L2.")
-    distance: float | None = Field(None, description="Euclidean: smaller is nearer. For L2 alone.")
-    image: str = Field(description="Where the file is.")
+    similarity: float | None = Field(None, description=_SIMILARITY)
+    distance: float | None = Field(None, description=_DISTANCE)
+    image: str = Field(description="Where the file is; of a video the frame, as a JPEG.")
     thumbnail: str = Field(description="Where a small picture of it is.")
+    video: str | None = Field(description="Where the video's file is; null for an image.")
+    time: float | None = Field(description="Of a video: seconds at which the frame is shown; null for an image.")
+    spans: list[SpanModel] = Field(
+        description="Of a video: where it shows what the query shows; of several stretches, those first that more of "
+        "the query is in."
+    )
+    frames: list[FrameModel] = Field(
+        description="Of a video: a few frames that match best, in the order of their times."
+    )
 
     @classmethod
     def of(cls, match: Match, collection: str) -> dict[str, Any]:
         """The fields of a match. Not validated once more: there are many, and we made them."""
         score = {"similarity": match.similarity} if match.distance is None else {"distance": match.distance}
-        where = f"/items/{match.id}"
         return {
             "rank": match.rank,
             "id": str(match.id),
@@ -187,9 +236,16 @@ class MatchModel(BaseModel):
             "part": match.part,
             "box": vars(match.box) if match.box else None,
             **score,
-            "image": f"{where}/image?collection={collection}",
-            "thumbnail": f"{where}/thumbnail?collection={collection}",
+            **_pictures(match.id, collection),
+            "video": None if match.time is None else f"/items/{match.id}/video?collection={collection}",
+            "time": match.time,
+            "spans": [vars(span) for span in match.spans],
+            "frames": [FrameModel.of(frame, match, collection) for frame in match.frames],
         }
+
+
+def _pictures(id: int, collection: str) -> dict[str, str]:
+    return {what: f"/items/{id}/{what}?collection={collection}" for what in ("image", "thumbnail")}
 
 
 class SearchResult(BaseModel):
@@ -198,8 +254,8 @@ class SearchResult(BaseModel):
     query: str = Field(description="The file's name, the URL, the id, or `vector`.")
     matches: list[MatchModel]
     faces: list[FoundFace] = Field(
-        description="In a collection of faces: those of the picture, the largest first. None are looked for where an "
-        "item, or a vector, is searched with."
+        description="In a collection of faces: those of the picture, the largest first. None are told where an "
+        "item, a vector, or a clip is searched with."
     )
     face: int | None = Field(description="The number, from 1, of the one that was searched with.")
 
@@ -208,7 +264,16 @@ class CollectionModel(BaseModel):
     """A collection and what it was made by."""
 
     name: str
-    what: Literal["images", "faces"] = Field(description="What its items are: images, or the faces in them.")
+    what: Literal["images", "faces", "videos"] = Field(
+        description="What is found in it: images, images by the faces in them, or videos."
+    )
+    item_is: Literal["image", "face", "frame"] = Field(
+        description="What one of its items is: a whole image, a face in an image or a frame, or a frame of a video."
+    )
+    sampling: str | None = Field(
+        description="Which frames of its videos were taken; null for images.",
+        examples=["every 1 s", "at each change of scene"],
+    )
     items: int
     metric: str = Field(examples=["COSINE"])
     backbone: str = Field(examples=["resnet50"])
@@ -222,6 +287,8 @@ class CollectionModel(BaseModel):
         return cls(
             name=info.name,
             what=info.what,
+            item_is=info.item_is,
+            sampling=str(info.sampling) if info.sampling else None,
             items=items,
             metric=info.metric,
             backbone=known.backbone,

@@ -24,7 +24,9 @@ from utilities.image_files import ImageSource, open_image, read_pixels
 from utilities.items import printable
 from utilities.similar_images import Match, checked_face
 from utilities.thumbnails import as_jpeg
-from utilities.web.files import file_of, known_item
+from utilities.videos import is_video
+from utilities.web import clips
+from utilities.web.files import known_item, picture_of
 from utilities.web.models import FoundFace, MatchModel, PictureAddress, PictureForm, Query, SearchForm, SearchResult
 from utilities.web.problems import BUSY, problems, refusal
 from utilities.web.requests import REFUSALS, documented, read
@@ -51,7 +53,8 @@ _Picture: TypeAlias = tuple[Callable[[], ImageSource], str]
 async def search(name: str, request: Request, service: Serving) -> Response:
     """The nearest neighbours of a picture: an upload, a URL, an item of the collection, or a vector.
 
-    In a collection of faces, of one face in the picture; of several faces in one image the nearest is a match.
+    In a collection of faces, of one face in the picture; of several faces in one image the nearest is a match. In a
+    collection of videos, the videos that show the picture, or what an uploaded clip shows, and where.
     """
     async with read(request, SearchForm, Query) as (asked, file):
         with _room(service):
@@ -79,9 +82,12 @@ async def search(name: str, request: Request, service: Serving) -> Response:
     openapi_extra=documented(PictureForm, PictureAddress),
 )
 async def preview(request: Request, service: Serving) -> Response:
-    """A picture as a JPEG that a browser shows: upright, and at most 1,024 pixels wide and high."""
+    """A picture, or the first frame of a clip, as a JPEG: upright, and at most 1,024 pixels wide and high."""
     async with read(request, PictureForm, PictureAddress) as (asked, file):
         with _room(service):
+            if clips.is_clip(file):
+                content = await clips.first_frame(service, file, _called(file), PREVIEW)
+                return Response(content, media_type="image/jpeg")
             url = asked.url if isinstance(asked, PictureAddress) else None
             async with _picture(service, url, file) as (give, called):
 
@@ -119,7 +125,11 @@ async def _submitted(
 ) -> _Sought:
     """The search, once what is searched with is decoded, if it has to be."""
     if asked.face is not None and not info.of_faces:
-        raise InvalidArgument(f"face: {info.name!r} holds images, which are searched as a whole; leave out face.")
+        raise InvalidArgument(f"face: {info.name!r} holds {info.what}, which are searched as a whole; leave out face.")
+    if clips.is_clip(file):
+        matches: Future[list[Match]] = Future()
+        matches.set_result(await clips.search_with(service, info, asked, file, _called(file)))
+        return _Sought(matches)
     if isinstance(asked, Query):
         if asked.vector is not None:
             return _Sought(service.search.by_vector(info, np.array(asked.vector), asked.selection))
@@ -127,8 +137,8 @@ async def _submitted(
             item = await run_sync(known_item, service, info, asked.id, [info.vector_field])
             return _Sought(service.search.by_vector(info, np.array(item[info.vector_field]), asked.selection))
         if asked.id is not None:
-            path = await run_sync(file_of, service, info, asked.id)
-            return await _decoded(service, info, asked, (lambda: path, f"The file of the item {asked.id}"))
+            stored = await run_sync(picture_of, service, info, asked.id)
+            return await _decoded(service, info, asked, (lambda: stored, f"The file of the item {asked.id}"))
     url = asked.url if isinstance(asked, Query) else None
     async with _picture(service, url, file) as picture:
         return await _decoded(service, info, asked, picture)
@@ -164,6 +174,8 @@ async def _picture(service: Service, url: str | None, file: UploadFile | None) -
         return
     if url is None or not is_url(url):  # A path would be opened on this machine.
         raise InvalidArgument("url: give an address that begins with http:// or https://.")
+    if is_video(url):
+        raise InvalidArgument("url: this is the address of a video, which is not fetched; upload the file.")
     async with service.fetching:
         content = await run_sync(download, url, service.settings, limiter=service.unlimited)
         yield lambda: content, url

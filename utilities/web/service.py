@@ -28,6 +28,8 @@ BELIEVED = 1.0
 COUNTED = 60.0
 #: Addresses that are fetched from at once.
 MOST_FETCHED = 16
+#: Clips that are decoded at once, each by as many threads as FFmpeg takes.
+MOST_CLIPS = 1
 #: Labels, and folders, that are told of.
 MOST_FACETS = 2_000
 
@@ -49,6 +51,8 @@ class Service:
         self.decoding = anyio.CapacityLimiter(2 * processors())
         #: Addresses that are fetched from at once: those of others are slow, and hold what they have sent in memory.
         self.fetching = anyio.CapacityLimiter(MOST_FETCHED)
+        #: Clips that are decoded at once: fewer than there are threads that decode.
+        self.clips = anyio.CapacityLimiter(MOST_CLIPS)
         self.unlimited = anyio.CapacityLimiter(math.inf)  # by any other means than the one above
         #: Items are added and removed one after another, collections are counted one after another.
         self.writing, self.counting, self.supervising = (anyio.CapacityLimiter(1) for _ in range(3))

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Query, notice } from "./query.js";
+import { ACCEPTED, titled } from "./videos.js";
 
 const byId = (id) => document.getElementById(id);
 const queries = new Set();
@@ -15,7 +16,7 @@ const page = {
     byId("status").textContent = text;
   },
   more(match) {
-    const query = new Query({ id: match.id }, match.path, page, match);
+    const query = new Query({ id: match.id }, titled(match), page, match);
     add(query);
     query.element.querySelector("h2").focus();
   },
@@ -42,7 +43,7 @@ function add(query) {
   queries.add(query);
   byId("queries").prepend(query.element);
   welcome();
-  query.search();
+  known.then(() => query.search()); // Someone may be quicker than the list of collections.
   // On a phone the form above would leave no room for the matches.
   query.element.scrollIntoView({ block: window.innerWidth < 768 ? "start" : "nearest" });
 }
@@ -73,8 +74,12 @@ async function chooseCollection() {
     byId(field).value = "";
     byId(list).replaceChildren();
   }
+  for (const words of document.querySelectorAll("[data-clips]")) words.hidden = !chosen?.sampling;
+  byId("files").accept = chosen?.sampling ? ACCEPTED : "image/*";
   if (!chosen) return;
-  byId("welcome").textContent = `${chosen.items.toLocaleString("en")} ${chosen.what} wait to be found in ${chosen.name}.`;
+  const items = `${chosen.items.toLocaleString("en")} ${chosen.item_is}s`;
+  const of = chosen.sampling ? ` ${chosen.item_is === "face" ? "in" : "of"} videos` : "";
+  byId("welcome").textContent = `${items}${of} wait to be found in ${chosen.name}.`;
   if (chosen.untrained) {
     byId("notes").append(notice("warning", "This collection's network is untrained: it sees colour and texture only."));
   }
@@ -82,13 +87,14 @@ async function chooseCollection() {
     const facets = await api.facets(chosen.name);
     if (byId("collection").value !== chosen.name) return; // Another was chosen meanwhile.
     for (const list of ["labels", "folders"]) {
-      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} ${chosen.what}`, each.value)));
+      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} ${chosen.item_is}s`, each.value)));
     }
   } catch (error) {
     byId("notes").append(notice("danger", `Labels and folders could not be had: ${error.message}`));
   }
 }
 
+/** Ask which collections there are. */
 async function start() {
   try {
     collections = await api.collections();
@@ -98,7 +104,7 @@ async function start() {
   }
   byId("collection").replaceChildren(...collections.map((each) => new Option(each.name)));
   if (!collections.length) byId("notes").append(notice("warning", "There is no collection yet; `lookalike load DIR` makes one."));
-  await chooseCollection();
+  chooseCollection();
 }
 
 byId("pick").onclick = () => byId("files").click();
@@ -150,4 +156,4 @@ document.addEventListener("drop", (event) => {
   else addAddress(event.dataTransfer.getData("text/uri-list").split("\n")[0].trim());
 });
 
-start();
+const known = start();

@@ -1,8 +1,9 @@
-// One picture that is searched with, and its matches.
+// One picture, or clip, that is searched with, and its matches.
 
 import * as api from "./api.js";
 import { Crop } from "./crop.js";
 import { Faces, outline } from "./faces.js";
+import { isClip, moment, stretches } from "./videos.js";
 import { about, score, view } from "./viewer.js";
 
 const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
@@ -50,8 +51,10 @@ export class Query {
 
   async #show(match) {
     const image = this.element.querySelector(".picture img");
-    image.alt = `The picture searched with: ${this.name}`;
-    if (this.picture.url) return this.#showPreview(image);
+    const clip = this.picture.file && isClip(this.picture.file);
+    image.alt = `${clip ? "The first frame of the clip" : "The picture"} searched with: ${this.name}`;
+    this.#action("crop").hidden = clip; // It is searched with as a whole.
+    if (this.picture.url || clip) return this.#showPreview(image);
     image.onerror = () => this.#showPreview(image); // such as a TIFF
     if (match) outline(image, match);
     image.src = match ? api.here(match.image) : (this.address = URL.createObjectURL(this.picture.file));
@@ -161,7 +164,7 @@ export class Query {
 
   #say(count, offset) {
     if (!count && !offset) {
-      this.#part("trouble").replaceChildren(notice("secondary", "Nothing matches. Clear the filters, or load images first."));
+      this.#part("trouble").replaceChildren(notice("secondary", "Nothing matches. Clear the filters, or load something first."));
     }
     this.#part("count").textContent = this.matches.length === 1 ? "1 match" : `${this.matches.length} matches`;
     const matches = count === 1 ? "1 match" : `${count} ${offset ? "more " : ""}matches`;
@@ -182,9 +185,11 @@ export class Query {
         image.classList.add("gone");
         tile.querySelector(".about").textContent = "The file is gone.";
       };
-      tile.querySelector(".score").textContent = score(match);
+      tile.querySelector(".score").textContent = match.video ? `${match.rank} · ${score(match)}` : score(match);
       tile.querySelector(".path").textContent = match.path;
-      tile.querySelector(".about").textContent = about(match);
+      tile.querySelector(".about").textContent = match.video ? stretches(match) : about(match);
+      if (match.video) tile.querySelector(".time").append(moment(match.time));
+      else tile.querySelector(".time").remove();
       tile.querySelector("[data-action=more]").setAttribute("aria-label", `More like ${match.path}`);
       return tile;
     }));

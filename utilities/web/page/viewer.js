@@ -1,16 +1,18 @@
-// One match, large: its file, what is known of it, and the ways to the next.
+// One match, large: its picture or its video, what is known of it, and the ways to the next.
 
 import { here } from "./api.js";
 import { outline } from "./faces.js";
+import { Player } from "./videos.js";
 
 const dialog = document.getElementById("viewer");
 const part = (name) => document.getElementById(`viewer-${name}`);
+const player = new Player(dialog);
 let shown = { matches: [], index: 0, more: () => {} };
 
 /** What is said of a match beside its path. */
 export function about(match) {
   const size = match.width ? `${match.width}\u00a0×\u00a0${match.height}` : "";
-  const face = match.part > 1 ? `face\u00a0${match.part}` : ""; // Most images show one.
+  const face = !match.video && match.part > 1 ? `face\u00a0${match.part}` : ""; // Most images show one.
   return [match.label, size, face].filter(Boolean).join(" · ");
 }
 
@@ -33,11 +35,16 @@ export function view(matches, index, more) {
 function draw() {
   const match = shown.matches[shown.index];
   part("title").textContent = match.path;
-  outline(part("image"), match);
-  part("image").src = here(match.image);
-  part("image").alt = match.path;
+  player.clear();
+  if (match.video) {
+    player.show(match);
+  } else {
+    outline(part("image"), match);
+    part("image").src = here(match.image);
+    part("image").alt = match.path;
+  }
   part("about").textContent = `${match.rank} · ${score(match)} · ${about(match)}`;
-  part("file").href = here(match.image);
+  part("file").href = here(match.video ?? match.image);
   dialog.querySelector("[data-action=previous]").disabled = shown.index === 0;
   dialog.querySelector("[data-action=next]").disabled = shown.index === shown.matches.length - 1;
 }
@@ -59,7 +66,9 @@ dialog.addEventListener("click", (event) => {
     shown.more(shown.matches[shown.index]);
   }
 });
+dialog.addEventListener("close", () => player.clear());
 dialog.addEventListener("keydown", (event) => {
+  if (event.target.closest("video")) return; // which has its own use for the arrows
   if (event.key === "ArrowLeft") step(-1);
   if (event.key === "ArrowRight") step(1);
 });
