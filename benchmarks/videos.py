@@ -35,8 +35,9 @@ SHORT, LONG = 60, 1_800
 #: Videos that a clip is searched among.
 SEARCHED = 60
 
-_MEMORY = """
-import resource, sys
+#: Linux counts the peak of `getrusage` from the process that began this one.
+_MEMORY = r"""
+import re, sys
 from pathlib import Path
 from utilities.embedder import load_embedder
 from utilities.item_streams import embed_files
@@ -46,7 +47,7 @@ file, home, backbone, weights = Path(sys.argv[1]), *sys.argv[2:]
 settings = Settings(home=Path(home))
 embedder = load_embedder(backbone, weights, settings)
 items = sum(len(chunk.items) for chunk in embed_files(file.parent, [file.name], embedder, settings, Sampling(1.0)))
-print(items, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(items, int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
 
 
