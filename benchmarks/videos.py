@@ -30,8 +30,8 @@ ROUNDS = 3
 #: Of the videos that are timed: how many, their seconds, and their frames a second.
 VIDEOS, SECONDS, FPS = 4, 30, 25
 SIZES = {"640 × 360": (640, 360), "1280 × 720": (1280, 720)}
-#: Seconds of the videos that memory is measured on.
-SHORT, LONG = 60, 1_800
+#: Seconds of the videos that memory is measured on; the short one is long enough for pools and buffers to have filled.
+SHORT, LONG = 300, 1_800
 #: Videos that a clip is searched among.
 SEARCHED = 60
 
@@ -63,7 +63,7 @@ def run() -> str:
         memory = {seconds: _memory(folder, seconds, backbone, weights, settings) for seconds in (SHORT, LONG)}
     reached = [
         ("`load` against decoding alone, 1280 × 720", f"{ratio:.3g}"),
-        ("memory, 30 minutes against 1 minute", verdict(memory[LONG][1] / memory[SHORT][1], 1.1, at_most=True)),
+        ("memory, 30 minutes against 5", verdict(memory[LONG][1] / memory[SHORT][1], 1.1, at_most=True)),
         (f"a clip of 5 s among {SEARCHED} videos, warm", f"{clip:.2f} s"),
     ]
     spent = [(f"{seconds // 60} min", f"{items:,}", f"{mib:,.0f}") for seconds, (items, mib) in memory.items()]
