@@ -82,8 +82,8 @@ def run(
             file.parent.mkdir(parents=True, exist_ok=True)
             plot_answer(images[answer.query], answer, name=query, note=note, settings=settings).savefig(file)
         # Of a clip the faces are those of one of its frames.
-        faces, face = (len(answer.faces) or None, answer.face) if answer.picture is None else (None, None)
-        results.append(QueryResult(query, answer.matches, faces, face, file))
+        shown = (len(answer.faces) or None, answer.face) if answer.picture is None else (None, None)
+        results.append(QueryResult(query, answer.matches, *shown, file))
     return results
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.serving import Site, loaded_home, serving
-from tests.serving_videos import FILMS, SIZE, draw_films, film, write_video
+from tests.serving_videos import FILMS, SIZE, draw_films, film
 from tests.test_page import DESK, PHONE, accessible, choose, found, opened
+from utilities.drawn_videos import write_video
 from utilities.videos import VIDEO_EXTENSIONS
 from utilities.web.app import PAGE
 

@@ -10,10 +10,10 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from tests.serving import Site, loaded_home, serving
-from tests.serving_videos import write_video
 from tests.test_page import accessible, choose, opened
 from tests.test_serve import paths, refused
 from tests.test_serve_faces import PEOPLE, pictures_of
+from utilities.drawn_videos import write_video
 from utilities.web.models import SearchResult
 
 FACE_FILMS = ("--collection", "cast", "--what", "videos", "--faces", "--every", "0.5")
@@ -31,6 +31,7 @@ def scene(test_data: Path, person: str, number: int) -> list[Image.Image]:
 def tree(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Path:
     """Two films, the first of two people."""
     tree = tmp_path_factory.mktemp("cast") / "cast"
+    tree.mkdir()
     write_video(tree / "two.mp4", [*scene(test_data, PEOPLE[0], 0), *scene(test_data, PEOPLE[1], 0)])
     write_video(tree / "one.mp4", scene(test_data, PEOPLE[2], 0))
     return tree
@@ -45,7 +46,9 @@ def site(tree: Path, face_networks: Path) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Path:
     """Someone of the first film, as another picture shows her."""
-    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", scene(test_data, PEOPLE[1], 5))
+    file = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_video(file, scene(test_data, PEOPLE[1], 5))
+    return file
 
 
 def test_a_face_finds_where_it_is_in_videos(site: Site, test_data: Path) -> None:
@@ -73,8 +76,9 @@ def test_a_clip_is_searched_with_by_its_faces(site: Site, clip: Path) -> None:
 
 
 def test_a_clip_without_a_face_is_said(site: Site, tmp_path: Path) -> None:
-    empty = write_video(tmp_path / "empty.mp4", [Image.new("RGB", (160, 120), "red")] * 12)
-    assert refused(site.search(empty, "cast"), 422).startswith("No face was found in empty.mp4;")
+    empty = tmp_path / "empty.mp4"
+    write_video(empty, [Image.new("RGB", (160, 120), "red")] * 12)
+    assert refused(site.search(empty, "cast"), 422).startswith("No face was found in any frame of empty.mp4;")
 
 
 def test_the_page_outlines_faces_in_frames(browser: Browser, site: Site, test_data: Path) -> None:

@@ -24,8 +24,8 @@ def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) 
     Args:
         directory: the tree's root.
         paths: POSIX paths relative to it.
-        stored: what is known, in the columns of `Item`; and `items_of_file`, on at least one item of a file how many it
-            has, where that may be other than one.
+        stored: what is known, in the columns of `Item`; and `items_of_file`, how many items a file has, where that may
+            be other than one: on at least one of them, and 0 on those that do not say.
     """
     known: dict[str, list[tuple[int, int, str, int]]] = {}
     counts = stored["items_of_file"] if "items_of_file" in stored else [1] * len(stored)
@@ -36,10 +36,8 @@ def new_or_changed(directory: Path, paths: Sequence[str], stored: pd.DataFrame) 
     def is_unchanged(path: str) -> bool:
         # A load that died may have left some of a file's items, or some of the file as it was before.
         parts = known.get(path, [])
-        states = {part[:3] for part in parts}
-        if len(states) != 1 or len(parts) != max(part[3] for part in parts):
-            return False
-        return parts[0][:2] == _state(directory / path)
+        states, counts = {part[:3] for part in parts}, {part[3] for part in parts if part[3]}
+        return len(states) == 1 and counts == {len(parts)} and parts[0][:2] == _state(directory / path)
 
     return [path for path in paths if not is_unchanged(path)]
 

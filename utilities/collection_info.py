@@ -13,7 +13,7 @@ from utilities.backbones import DEFAULT_BACKBONE, backbone_named, sees_faces
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.faces import FACE_ATTRIBUTES
 from utilities.fingerprint import Fingerprint
-from utilities.items import printable
+from utilities.items import is_utf8, printable
 from utilities.spans import SPAN_ATTRIBUTES
 from utilities.videos import Sampling
 
@@ -69,7 +69,7 @@ class CollectionInfo:
                 "fingerprint=embedder.fingerprint."
             )
         resolved = Path(root).resolve() if root is not None else None
-        if resolved is not None and not _is_utf8(str(resolved)):
+        if resolved is not None and not is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
         return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling)
 
@@ -195,11 +195,3 @@ def unstated_fingerprint(backbone: str) -> Fingerprint:
     """The fingerprint of a backbone whose weights are not known."""
     row = backbone_named(backbone)
     return Fingerprint(backbone, "", row.preprocessing, row.dimension)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from utilities.backbones import sees_faces
 from utilities.embedder import Embedder
-from utilities.faces import find_faces
+from utilities.faces import DETECTION_PIXELS, find_faces
 from utilities.failures import Failure
-from utilities.items import Item, item_id
+from utilities.items import Item, is_utf8, item_id, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,19 @@ class Content:
     pixels: NDArray[np.uint8]
     failure: Failure | None = None
     without_face: Item | None = None
+
+
+def unstorable(path: str, embedder: Embedder) -> Content | None:
+    """The failure of a file whose name Milvus does not take; it is shown with its odd bytes escaped."""
+    if is_utf8(path):
+        return None
+    reason = f"The name {printable(path)} is not UTF-8; rename the file."
+    return Content(path, [], no_pixels(embedder), Failure(printable(path), reason))
+
+
+def pixels_of_frame(embedder: Embedder) -> int:
+    """How many pixels of a video's frame are enough for what the embedder is shown of it."""
+    return DETECTION_PIXELS if sees_faces(embedder.fingerprint.backbone) else 4 * embedder.input_size**2
 
 
 def faces_in(image: Image.Image, item: Item, embedder: Embedder) -> Content:

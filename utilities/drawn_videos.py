@@ -20,7 +20,7 @@ ROOM = 1.4
 def write_video(
     file: Path,
     frames: Iterable[Image.Image],
-    fps: float = FPS,
+    fps: int = FPS,
     *,
     codec: str = "libx264",
     quality: int = 23,
@@ -42,7 +42,7 @@ def write_video(
     first = next(frames)
     with av.open(str(file), "w") as container:
         options = {"crf": str(quality), "preset": "ultrafast"} if codec == "libx264" else {}
-        stream = container.add_stream(codec, rate=round(fps), options=options)
+        stream = container.add_stream(codec, rate=fps, options=options)
         stream.width, stream.height = first.size
         stream.pix_fmt = "yuv420p"
         for image in chain([first], frames):
@@ -81,23 +81,19 @@ def moving_pictures(images: Sequence[Path], seconds: float, seed: int) -> Iterat
         shown += lasts
 
 
-def draw_videos(root: Path, images: Sequence[Path], count: int = 60, *, seed: int = 0) -> list[Path]:
+def draw_videos(root: Path, images: Sequence[Path], count: int = 60) -> None:
     """Write videos of 10 to 30 seconds into a folder.
 
     Args:
         root: the folder; it is made.
         images: files that they show; each video draws from all of them.
         count: how many videos.
-        seed: of all that is drawn by lot.
 
     Raises:
         MissingPackage: PyAV is not installed.
     """
     root.mkdir(parents=True, exist_ok=True)
     digits = len(str(count - 1))
-    files = []
     for number in range(count):
-        of_this = seed * 1_000_003 + number
-        files.append(root / f"{number:0{digits}}.mp4")
-        write_video(files[-1], moving_pictures(images, random.Random(of_this).uniform(10, 30), of_this))
-    return files
+        seconds = random.Random(number).uniform(10, 30)
+        write_video(root / f"{number:0{digits}}.mp4", moving_pictures(images, seconds, number))

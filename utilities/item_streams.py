@@ -19,13 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from utilities.backbones import sees_faces
-from utilities.contents import READ_AHEAD, Chunk, Content, embed_contents, faces_in, no_pixels
+from utilities.contents import READ_AHEAD, Chunk, Content, embed_contents, faces_in, no_pixels, unstorable
 from utilities.embedder import Embedder
 from utilities.errors import ImageError
 from utilities.faces import DETECTION_SIDE, check_detector
 from utilities.failures import Failure
 from utilities.image_files import open_file, read_file
-from utilities.items import Item, printable
+from utilities.items import Item
 from utilities.settings import Settings
 from utilities.streams import in_order, processors
 from utilities.video_streams import embed_videos, read_videos
@@ -184,12 +184,8 @@ def read_content(root: Path, path: str, embedder: Embedder, settings: Settings, 
 
 
 def _read(root: Path, path: str, *, embedder: Embedder, settings: Settings) -> Content:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        # Milvus stores UTF-8 only; the name is shown with its odd bytes escaped.
-        reason = f"The name {printable(path)} is not UTF-8; rename the file."
-        return Content(path, [], no_pixels(embedder), Failure(printable(path), reason))
+    if failed := unstorable(path, embedder):
+        return failed
     try:
         return read_content(root, path, embedder, settings)
     except ImageError as error:

@@ -100,6 +100,15 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in as_utf8(text))
 
 
+def is_utf8(text: str) -> bool:
+    """Whether Milvus, which takes UTF-8 only, can store a path."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_utf8(text: str) -> str:
     """A path as UTF-8 can hold it: bytes that are none are written as escapes."""
     return text.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-#: Files whose items are inserted together: fewer messages, and little to do again after a crash.
+#: Files, or items of a video, that are inserted together: fewer messages, and little to do again after a crash.
 INSERTED_TOGETHER = 64
 #: Times that a load looks whether Milvus still holds what it has acknowledged, and embeds again what it does not.
 PASSES = 3
@@ -46,7 +46,7 @@ class LoadSummary:
     """What became of every file: found = inserted + unchanged + without_faces + failed + left."""
 
     collection: str
-    #: One of `WHAT`, and what an item is: `"image"`, `"face"` or `"frame"`.
+    #: `"images"`, `"faces"` or `"videos"`; and what an item is: `"image"`, `"face"` or `"frame"`.
     what: str
     item_is: str
     found: int
@@ -69,7 +69,7 @@ class LoadSummary:
     #: The CSV that lists the files without a face; None if there is none.
     faceless: Path | None
     #: Videos among the inserted of which only a part could be decoded; it is said of each when it happens.
-    damaged: int = 0
+    damaged: int
 
 
 class LoadStopped(Stopped):
@@ -108,8 +108,8 @@ class Loading:
         #: Paths that this load is to embed, and how many of them are inserted or failed.
         self.wanted: set[str] = set()
         self.done = 0
-        #: Of videos that are damaged, how many are inserted.
-        self.damaged = 0
+        #: Paths of videos that are damaged and were inserted.
+        self.damaged: set[str] = set()
         #: Ids that Milvus holds for each path, and those of what their files, which have changed, show no more.
         self.known: dict[str, set[int]] = {}
         self.stale: list[int] = []
@@ -168,7 +168,7 @@ class Loading:
             id_map=self.id_map.path,
             failures=self.failures.path if self.failures.count else None,
             faceless=self.without_faces.path if len(now_faceless) else None,
-            damaged=self.damaged,
+            damaged=len(self.damaged),
         )
         if self.stop.signal:
             raise LoadStopped(summary, self.stop.signal)
@@ -231,12 +231,11 @@ class Loading:
             self.failures.append(chunk.failures)
             for item in chunk.items:
                 self.known.get(item.path, set()).discard(item.id)
-            inserted = {*chunk.finished}.difference(failure.path for failure in chunk.failures)
-            for path in inserted:
+            for path in {*chunk.finished}.difference(failure.path for failure in chunk.failures):
                 self.stale += self.known.pop(path, set())
             for damage in chunk.damaged:
                 logger.warning("%s %s; what could be decoded is inserted.", printable(damage.path), damage.reason)
-            self.damaged += len(chunk.damaged)
+            self.damaged.update(damage.path for damage in chunk.damaged)
             self.done += len(chunk.finished)
             return len(chunk.finished), len(chunk.items)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,6 +147,19 @@ def nearest_that(
                     further.append(number)
         wanted, depth = further, min(2 * depth, MAX_TOP_K)
     return [found[number] for number in range(len(embeddings))]
+
+
+def first_of_each_file(_: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For `nearest_that`: of items that come nearest first, those that are the first of their files."""
+    nearest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        nearest.setdefault(row["path"], row)
+    return list(nearest.values())
+
+
+def path_is(path: str) -> str:
+    """The filter that the items of one file satisfy."""
+    return f"path == {json.dumps(path, ensure_ascii=False)}"
 
 
 def _search(

@@ -41,8 +41,10 @@ from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
 from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
 from utilities.milvus_search import check_depth as check_depth
+from utilities.milvus_search import first_of_each_file as first_of_each_file
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.milvus_search import nearest_that as nearest_that
+from utilities.milvus_search import path_is as path_is
 from utilities.patience import patiently
 from utilities.settings import Settings
 from utilities.videos import Sampling

@@ -25,12 +25,13 @@ from utilities.milvus_utilities import (
     check_depth,
     connect,
     describe_collection,
+    first_of_each_file,
     nearest_neighbours,
     nearest_that,
     settle,
 )
 from utilities.settings import Settings
-from utilities.video_search import first_of_each_file, nearest_videos
+from utilities.video_search import nearest_videos
 from utilities.video_to_vec import clip_to_vec
 from utilities.videos import Still, is_video
 

@@ -9,7 +9,6 @@ middleware", 2003).
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,14 @@ from utilities.collection_info import CollectionInfo
 from utilities.faces import Face
 from utilities.items import ITEM_FIELDS
 from utilities.matches import FoundFrame, Match, Span, match_of
-from utilities.milvus_utilities import MAX_TOP_K, check_depth, nearest_neighbours, nearest_that
+from utilities.milvus_utilities import (
+    MAX_TOP_K,
+    check_depth,
+    first_of_each_file,
+    nearest_neighbours,
+    nearest_that,
+    path_is,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +84,7 @@ def nearest_videos(
     """
     check_depth(top_k, offset)
     wanted = offset + top_k
-    sign = -1.0 if info.metric == "L2" else 1.0
+    sign = _sign(info)
     found: dict[str, tuple[float, list[_Rows]]] = {}
     files = max(wanted, LEAST_FILES)
 
@@ -104,11 +110,16 @@ def nearest_videos(
     return [_match(info, rank, sign * score, rows, gap) for rank, (score, rows) in enumerate(ranked, start=offset + 1)]
 
 
+def _sign(info: CollectionInfo) -> float:
+    """What makes of a score one that is larger where it is nearer."""
+    return -1.0 if info.metric == "L2" else 1.0
+
+
 def _bounds(
     client: MilvusClient, info: CollectionInfo, frames: NDArray[np.float32], files: int, filter: str
 ) -> tuple[dict[str, float], float]:
     """How similar videos can be at most, larger being nearer: those that are found nearest to any frame, and others."""
-    sign = -1.0 if info.metric == "L2" else 1.0
+    sign = _sign(info)
     files = min(files, MAX_TOP_K)
     depth = min(MAX_TOP_K, FRAMES_OF_VIDEO * files)
     nearest = nearest_that(first_of_each_file, client, info, frames, files, filter, ["path"], depth=depth)
@@ -128,20 +139,11 @@ def _last(found: dict[str, tuple[float, list[_Rows]]], wanted: int) -> float:
     return heapq.nlargest(wanted, (score for score, _ in found.values()))[-1] if len(found) >= wanted else -np.inf
 
 
-def first_of_each_file(_: int, rows: _Rows) -> _Rows:
-    """Of items that come nearest first, those that are the first of their files."""
-    nearest: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        nearest.setdefault(row["path"], row)
-    return list(nearest.values())
-
-
 def _frames_of(
     client: MilvusClient, info: CollectionInfo, path: str, frames: NDArray[np.float32], filter: str
 ) -> list[_Rows]:
     """For each frame of the query the nearest of one video."""
-    this = f"path == {json.dumps(path, ensure_ascii=False)}"
-    both = f"({filter}) and {this}" if filter else this
+    both = f"({filter}) and {path_is(path)}" if filter else path_is(path)
     depth = max(NEAR // len(frames), NEAR_EACH)
     return nearest_neighbours(client, info, frames, depth, both, [*ITEM_FIELDS, *info.attributes])
 
@@ -149,15 +151,12 @@ def _frames_of(
 def _match(info: CollectionInfo, rank: int, score: float, found: Sequence[_Rows], gap: float) -> Match:
     shown = _shown(info, found)
     spans = _spans([[(row["time"], row["until"]) for row in rows] for rows in shown], gap)
-    sign = -1.0 if info.metric == "L2" else 1.0
+    sign = _sign(info)
+    within = [row for rows in shown for row in rows if any(each.start <= row["time"] <= each.end for each in spans)]
     nearest: dict[int, dict[str, Any]] = {}
-    for rows in shown:
-        for row in rows:
-            if not any(span.start <= row["time"] <= span.end for span in spans):
-                continue
-            if row["id"] not in nearest or sign * row["score"] > sign * nearest[row["id"]]["score"]:
-                nearest[row["id"]] = row
-    best = sorted(nearest.values(), key=lambda row: -sign * row["score"])[:TOLD]
+    for row in sorted(within, key=lambda row: -sign * row["score"]):
+        nearest.setdefault(row["id"], row)
+    best = list(nearest.values())[:TOLD]
     frames = tuple(
         FoundFrame(row["id"], row["time"], row["score"], Face.of(row))
         for row in sorted(best, key=lambda row: float(row["time"]))

@@ -17,13 +17,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utilities.backbones import sees_faces
-from utilities.contents import READ_AHEAD, Chunk, Content, embed_contents, faces_in, no_pixels
+from utilities.contents import (
+    READ_AHEAD,
+    Chunk,
+    Content,
+    embed_contents,
+    faces_in,
+    no_pixels,
+    pixels_of_frame,
+    unstorable,
+)
 from utilities.embedder import Embedder
 from utilities.errors import UnreadableVideo
-from utilities.faces import DETECTION_PIXELS
 from utilities.failures import Failure
 from utilities.image_files import squashed
-from utilities.items import Item, as_utf8, file_digest, item_id, printable
+from utilities.items import Item, file_digest, item_id
 from utilities.spans import Spans
 from utilities.streams import in_order, processors
 from utilities.videos import Frame, Report, Sampling, Video, import_av
@@ -109,7 +117,6 @@ def read_videos(
     """What an embedder is shown of sampled frames, and after those of each video its end; arguments as above."""
     import_av()  # which may be missing: better said once than for each video
     of_faces = sees_faces(embedder.fingerprint.backbone)
-    most_pixels = DETECTION_PIXELS if of_faces else 4 * embedder.input_size**2
     threads = processors()
     # Frames in which faces are looked for are large.
     ahead = threads if of_faces else READ_AHEAD * embedder.batch_size
@@ -123,7 +130,7 @@ def read_videos(
             return _FrameContent(item.path, content.items, content.pixels, time=frame.time)
         return _FrameContent(item.path, [item], squashed(frame.image, embedder.input_size)[None], time=frame.time)
 
-    decoded = _decoded(root, paths, embedder, sampling, most_pixels)
+    decoded = _decoded(root, paths, embedder, sampling)
     end = object()
     with (
         closing(decoded),
@@ -144,14 +151,17 @@ def _until(end: object, frames: Iterator[object]) -> Iterator[tuple[Item, Frame]
 
 
 def _decoded(
-    root: Path, paths: Sequence[str], embedder: Embedder, sampling: Sampling, most_pixels: int
+    root: Path, paths: Sequence[str], embedder: Embedder, sampling: Sampling
 ) -> Generator[tuple[Item, Frame] | _End, None, None]:
     nothing = no_pixels(embedder)
     for path in paths:
+        if failed := unstorable(path, embedder):
+            yield _End(path, [], nothing, failed.failure)
+            continue
         try:
             video, item = _opened(root, path)
             report = Report()
-            for frame in video.frames(sampling, most_pixels, report):
+            for frame in video.frames(sampling, pixels_of_frame(embedder), report):
                 part = f"{frame.time:.3f}"
                 yield replace(item, id=item_id(path, part), part=part), frame
             if _state(video.file) != (item.file_size, item.file_mtime_ns):
@@ -159,15 +169,12 @@ def _decoded(
             yield _End(path, [], nothing, video=item, time=report.end, damage=video.damage(report))
         except (UnreadableVideo, OSError) as error:
             reason = str(error) if isinstance(error, UnreadableVideo) else f"{root / path} cannot be read: {error}."
-            # As for images: escaped only if it is not UTF-8, which a list of failures is.
-            yield _End(path, [], nothing, Failure(path if _is_utf8(path) else printable(path), reason))
+            yield _End(path, [], nothing, Failure(path, reason))
 
 
 def _opened(root: Path, path: str) -> tuple[Video, Item]:
     """A video, and the item that describes the bytes that are going to be decoded."""
     file = root / path
-    if not _is_utf8(path):
-        raise UnreadableVideo(f"The name {printable(path)} is not UTF-8; rename the file.")
     size, changed = _state(file)
     with file.open("rb") as content:
         digest = file_digest(content)
@@ -177,10 +184,6 @@ def _opened(root: Path, path: str) -> tuple[Video, Item]:
         root, path, width=width, height=height, file_size=size, file_mtime_ns=changed, file_digest=digest
     )
     return video, item
-
-
-def _is_utf8(path: str) -> bool:
-    return path == as_utf8(path)
 
 
 def _state(file: Path) -> tuple[int, int]:

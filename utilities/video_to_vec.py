@@ -13,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from utilities.backbones import sees_faces
+from utilities.contents import pixels_of_frame
 from utilities.directory_trees import find_videos
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import NoFace, UnreadableVideo
-from utilities.faces import DETECTION_PIXELS, Face, find_faces, no_face
+from utilities.faces import Face, find_faces, no_face
 from utilities.image_files import squashed
 from utilities.item_streams import embed_files
 from utilities.items import Item
@@ -129,7 +130,7 @@ def clip_to_vec(
     video = Video(Path(file), name, patience)
     of_faces = sees_faces(embedder.fingerprint.backbone)
     pixels, faces, times, report = [], [], [], Report()
-    for frame in video.frames(QUERY_SAMPLING, DETECTION_PIXELS if of_faces else 4 * embedder.input_size**2, report):
+    for frame in video.frames(QUERY_SAMPLING, pixels_of_frame(embedder), report):
         if of_faces:
             found, chips = find_faces(frame.image, embedder.input_size, video.size)
             if not found:

@@ -105,7 +105,7 @@ class Still:
 
 @dataclass(frozen=True)
 class Frame:
-    """One of them."""
+    """A frame that was taken of a video."""
 
     #: Seconds from the beginning of the video.
     time: float
@@ -203,23 +203,25 @@ class Video:
 
     def damage(self, report: Report) -> str:
         """What could not be decoded of what was taken to the end: a sentence that lacks its subject; or `""`."""
+        seconds = self.seconds or 0.0
+        gap = not report.damaged and report.longest_gap > LONG_GAP
+        early = seconds - report.end > max(MISSING_SECONDS, MISSING_PART * seconds)
+        # Which takes another reading of the file.
+        unreadable = (gap or (early and not self._is_certain)) and self._has_unreadable_stretches()
         parts = []
         if report.damaged:
             parts.append(f"is damaged in {report.damaged} {'place' if report.damaged == 1 else 'places'}")
-        elif report.longest_gap > LONG_GAP and self._has_unreadable_stretches():
+        elif gap and unreadable:
             parts.append(f"is damaged, and shows nothing for up to {report.longest_gap:.1f} s")
-        missing = (self.seconds or 0.0) - report.end
-        if missing > max(MISSING_SECONDS, MISSING_PART * (self.seconds or 0.0)) and (
-            self._is_certain or self._has_unreadable_stretches()
-        ):
-            parts.append(f"shows nothing after {report.end:.1f} of {self.seconds:.1f} s")
+        if early and (self._is_certain or unreadable):
+            parts.append(f"shows nothing after {report.end:.1f} of {seconds:.1f} s")
         return " and ".join(parts)
 
     def _has_unreadable_stretches(self) -> bool:
         """Whether FFmpeg passes over bytes, which its log alone says; a gap may as well be a picture that stays."""
         from av import logging
 
-        # The log is the whole process's. Nothing is decoded meanwhile, whose threads would write into it, too.
+        # The log is the whole process's; here nothing is decoded, whose threads would write into it, too.
         with _listening, self._opened() as (container, stream), logging.Capture() as said:
             logging.set_level(logging.ERROR)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from utilities.image_files import openable_extensions
 from utilities.item_streams import read_content
 from utilities.items import Item
 from utilities.locks import only_writer
-from utilities.milvus_utilities import delete_items, describe_collection, insert_items, stored_items
+from utilities.milvus_utilities import delete_items, describe_collection, insert_items, path_is, stored_items
 from utilities.web.files import below, known_item
 from utilities.web.models import AddedItems, Id, ItemModel, NewItem, NewItemForm
 from utilities.web.problems import problems, refusal
@@ -139,7 +138,7 @@ def _forget_earlier(service: Service, info: CollectionInfo, path: str, items: Se
 
 def _ids_of(service: Service, info: CollectionInfo, path: str) -> list[int]:
     """Of the items of a file."""
-    pages = stored_items(service.client, info.name, f"path == {json.dumps(path, ensure_ascii=False)}", ["id"])
+    pages = stored_items(service.client, info.name, path_is(path), ["id"])
     return [row["id"] for page in pages for row in page]
 
 

@@ -4,8 +4,8 @@ import { here } from "./api.js";
 import { outline } from "./faces.js";
 
 /** By which the server tells a clip. */
-export const EXTENSIONS = ["3g2", "3gp", "asf", "avi", "dv", "f4v", "flv", "m2ts", "m2v", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf",
-  "ogm", "ogv", "ts", "vob", "webm", "wmv"];
+export const EXTENSIONS = ["3g2", "3gp", "asf", "avi", "dv", "f4v", "flv", "m2ts", "m2v", "m4v", "mkv", "mov", "mp4",
+  "mpeg", "mpg", "mts", "mxf", "ogm", "ogv", "ts", "vob", "webm", "wmv"];
 /** What a file may be where clips are searched with, too; some browsers know no type for some of the extensions. */
 export const ACCEPTED = ["image/*", "video/*", ...EXTENSIONS.map((each) => `.${each}`)].join();
 /** Stretches that are named on a tile. */
