@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.printing import (
+from pipelines.printing_measures import (
     print_backbones,
     print_backbones_as_json,
     print_evaluation,

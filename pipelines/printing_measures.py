@@ -1,0 +1,238 @@
+"""What the verbs that measure print: tables for people, JSON for machines, both on standard output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pipelines.printing import counted, print_json, print_table
+from utilities.items import printable
+
+if TYPE_CHECKING:
+    from pipelines.compare import BackboneComparison, IndexComparison
+    from pipelines.evaluate import Evaluation
+    from pipelines.explore import Exploration
+    from pipelines.people import People
+    from pipelines.reduce import Reduction, Worth
+    from utilities.verification import Verification
+
+#: Rows of each table of what went worst.
+_WORST = 5
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    left_out = evaluation.not_searched_with
+    print(
+        f"{evaluation.collection}: {counted(evaluation.items, 'item')} of {counted(evaluation.labels, 'label')}, "
+        f"{evaluation.queries:,} searched with"
+        + (f"; {left_out:,} have no label, or share it with no other" if left_out else "")
+    )
+    print()
+    figures = [
+        [name, f"{each.mean:.4f}", f"{each.low:.4f} to {each.high:.4f}"] for name, each in evaluation.figures.items()
+    ]
+    print_table(["metric", "mean", "95 % interval"], figures, right={1})
+    _print_highest(evaluation.highest, evaluation.top_k)
+    if evaluation.verification:
+        _print_verification(evaluation.verification)
+    print("\nlabels that are found worst")
+    worst = evaluation.worst.head(_WORST)
+    rows = zip(worst["label"], worst["queries"], worst["mean"], strict=True)
+    print_table(
+        ["label", "queries", f"precision@{evaluation.top_k}"],
+        [[printable(label), f"{n:,}", f"{mean:.4f}"] for label, n, mean in rows],
+        {1, 2},
+    )
+    if evaluation.confusions.empty:
+        print("\nno label is taken for another")
+    else:
+        print("\nlabels that are taken for others most")
+        taken = evaluation.confusions.head(_WORST)
+        shares = zip(taken["label"], taken["found"], taken["share"], strict=True)
+        print_table(
+            ["label", "found in its place", "of its neighbours"],
+            [[printable(label), printable(found), f"{share:.1%}"] for label, found, share in shares],
+            {2},
+        )
+    print(f"\nthe worst queries: {evaluation.picture}")
+    if evaluation.roc:
+        print(f"one person or two, at every threshold: {evaluation.roc}")
+
+
+def _print_highest(highest: float | None, k: int = 20) -> None:
+    if highest is not None and highest < 1:
+        print(f"precision@{k} cannot be more than {highest:.4f} here, where labels have few items")
+
+
+def _print_verification(found: Verification) -> None:
+    print(f"\none person or two, of {found.mated:,} pairs of one and {found.non_mated:,} pairs of two")
+    rows = [
+        ["equal error rate", f"{found.equal_error_threshold:.4f}", *[f"{found.equal_error_rate:.2%}"] * 2],
+        [
+            *("one false match in 1,000", f"{found.threshold:.4f}"),
+            *(f"{found.false_match_rate:.2%}", f"{1 - found.true_match_rate:.2%}"),
+        ],
+    ]
+    print_table(["threshold", "similarity", "two taken for one", "one taken for two"], rows, right={1, 2, 3})
+    if found.non_mated < 1_000:
+        print("one in 1,000 cannot be told from fewer than 1,000 pairs: this is the threshold at which none is wrong")
+
+
+def print_evaluation_as_json(evaluation: Evaluation) -> None:
+    numbers: dict[str, float] = {
+        "items": evaluation.items,
+        "labels": evaluation.labels,
+        "queries": evaluation.queries,
+        "not_searched_with": evaluation.not_searched_with,
+    }
+    for name, each in evaluation.figures.items():
+        numbers |= {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
+    if evaluation.verification:
+        found = evaluation.verification
+        numbers |= {
+            "equal_error_rate": found.equal_error_rate,
+            "equal_error_threshold": found.equal_error_threshold,
+            "threshold_at_fmr_0.001": found.threshold,
+            "true_match_rate_at_fmr_0.001": found.true_match_rate,
+        }
+    print_json(numbers)
+
+
+def print_reduction(reduction: Reduction) -> None:
+    def row(worth: Worth, name: str) -> list[str]:
+        quality = [worth.precision, worth.map] if worth.precision is not None else []
+        figures = [f"{100 * worth.variance:.1f}", *(f"{each:.4f}" for each in (*quality, worth.overlap))]
+        return [name, *figures, "enough" if name == str(reduction.enough) else ""]
+
+    print(f"{reduction.collection}: PCA fitted to {counted(reduction.sample, 'vector')}")
+    quality = ["precision@20", "mAP"] if reduction.full.precision is not None else []
+    rows = [row(each, f"{each.dimension}") for each in reduction.reduced]
+    rows.append(row(reduction.full, f"all {reduction.full.dimension}"))
+    print_table(["dimensions", "variance %", *quality, "nearest 20 kept", ""], rows, right=set(range(5)))
+    if reduction.enough is None:
+        print("no number that was tried keeps 99 % of the full quality")
+    else:
+        print(f"{reduction.enough:,} dimensions keep 99 % of the full quality, or more")
+    if reduction.best is not None:
+        print(f"{reduction.best:,} dimensions have the highest mAP")
+    _print_highest(reduction.highest)
+    print(f"chart: {reduction.chart}")
+    if reduction.into:
+        name, items, dimensions = reduction.into
+        print(f"{name} holds {counted(items, 'item')} of {counted(dimensions, 'dimension')}")
+
+
+def print_reduction_as_json(reduction: Reduction) -> None:
+    print_json(asdict(reduction))
+
+
+def print_backbones(comparison: BackboneComparison) -> None:
+    print(f"{counted(comparison.images, 'image')} of {counted(comparison.labels, 'label')}")
+    header = ["backbone", "dimension", "bytes a vector", "images a second", "precision@20", "mAP", "accuracy@5"]
+    rows = []
+    for row in comparison.rows:
+        figures = [f"{row.dimension:,}", f"{row.bytes_per_vector:,}"]
+        if row.images_per_second and row.precision and row.map and row.accuracy:
+            quality = [f"{each.mean:.4f}" for each in (row.precision, row.map, row.accuracy)]
+            rows.append([row.name, *figures, f"{row.images_per_second:,.1f}", *quality])
+        else:
+            rows.append([row.name, *figures, "-", "-", "-", "-"])
+    print_table(header, rows, right=set(range(1, 7)))
+    _print_highest(comparison.highest)
+    for row in comparison.rows:
+        if row.reason:
+            print(f"{row.name}: {row.reason}")
+    if comparison.chart:
+        print(f"chart: {comparison.chart}")
+
+
+def print_backbones_as_json(comparison: BackboneComparison) -> None:
+    rows = [{**asdict(row), "bytes_per_vector": row.bytes_per_vector} for row in comparison.rows]
+    print_json({**asdict(comparison), "rows": rows})
+
+
+def print_indexes(comparison: IndexComparison) -> None:
+    made = comparison.vectors - comparison.real
+    print(
+        f"{comparison.collection}: {counted(comparison.vectors, 'vector')} of {comparison.dimension:,} dimensions"
+        + (f", {made:,} of them made of the others" if made else "")
+    )
+    header = ["index", "build s", "memory MiB", "1 query ms", "1,000 queries s", "recall@20"]
+
+    def shown(number: float, format: str) -> str:
+        return "-" if math.isnan(number) else f"{number:{format}}"
+
+    rows = [
+        [
+            row.what,
+            shown(row.build_seconds, ",.2f"),
+            shown(row.memory, ",.0f"),
+            shown(row.p50_milliseconds, ",.2f"),
+            shown(row.batch_milliseconds, ",.3f"),  # Milliseconds of one are seconds of a thousand.
+            shown(row.recall, ".4f"),
+        ]
+        for row in comparison.rows
+    ]
+    print_table(header, rows, right=set(range(1, 6)))
+    for row in comparison.rows:
+        if row.reason:
+            print(f"{row.what}: {row.reason}")
+    print(f"chart: {comparison.chart}")
+
+
+def print_indexes_as_json(comparison: IndexComparison) -> None:
+    rows = [
+        {name: None if isinstance(each, float) and math.isnan(each) else each for name, each in asdict(row).items()}
+        for row in comparison.rows
+    ]
+    print_json({**asdict(comparison), "rows": rows})
+
+
+def print_exploration(exploration: Exploration) -> None:
+    print(f"{exploration.collection}: {exploration.sample:,} of {counted(exploration.items, 'item')}")
+    fit = ""
+    if exploration.purity is not None and exploration.nmi is not None:
+        fit = f", purity {exploration.purity:.3f} and NMI {exploration.nmi:.3f} with the labels"
+    print(counted(exploration.clusters, "cluster") + fit)
+    if exploration.unreadable:
+        print(f"{counted(exploration.unreadable, 'image')} cannot be read, and shown in grey")
+    if exploration.without_umap:
+        print(exploration.without_umap)
+    for picture in exploration.pictures:
+        print(f"picture: {picture}")
+    print(f"page: {exploration.page}")
+
+
+def print_exploration_as_json(exploration: Exploration) -> None:
+    print_json(asdict(exploration))
+
+
+#: People of the table; all are in the CSV.
+_PEOPLE = 20
+
+
+def print_people(people: People) -> None:
+    grouped = people.faces - people.alone
+    persons = f"{len(people.people):,} {'person' if len(people.people) == 1 else 'people'}"
+    faces = f"{people.collection}: {counted(people.faces, 'face')}"
+    print(f"{faces}: {grouped:,} of {persons}, {people.alone:,} like too few others to be anybody's")
+    if not people.people:
+        print("nobody was told apart; a collection in which one person alone appears has no groups")
+    if people.people:
+        rows = [
+            [str(each.number), printable(each.name), f"{each.faces:,}", f"{each.share:.0%}" if each.share else "-"]
+            for each in people.people[:_PEOPLE]
+        ]
+        print_table(["person", "name", "faces", "of that label"], rows, right={0, 2, 3})
+        more = len(people.people) - _PEOPLE
+        print(f"{more:,} more: {people.csv}" if more > 0 else f"everybody: {people.csv}")
+        print(f"contact sheets: {people.people[0].sheet} and so on")
+    if people.precision is not None:
+        print(f"pairwise precision {people.precision:.4f} (pairs put together that are one person)")
+    if people.recall is not None:
+        print(f"pairwise recall    {people.recall:.4f} (pairs of one person that are together)")
+
+
+def print_people_as_json(people: People) -> None:
+    print_json(asdict(people))
