@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from pipelines import cli_measure
-from pipelines.cli_measure import AsJson, Collection
+from pipelines.cli_measure import WEIGHTS, AsJson, Collection
 from pipelines.printing import (
     counted,
     info_as_json,
@@ -47,7 +47,6 @@ BACKBONE = "The network: a name of keras.applications in lower case."
 AllowPrivateUrls = Annotated[
     bool, typer.Option("--allow-private-urls", help="Let URLs lead to this machine and its private network.")
 ]
-WEIGHTS = "imagenet (downloaded once), random (untrained), or a .h5 or .keras file."
 
 
 app.add_typer(cli_measure.app)

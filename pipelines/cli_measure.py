@@ -14,6 +14,8 @@ from pipelines.printing_measures import (
     print_evaluation_as_json,
     print_exploration,
     print_exploration_as_json,
+    print_fine_tuning,
+    print_fine_tuning_as_json,
     print_indexes,
     print_indexes_as_json,
     print_people,
@@ -33,6 +35,7 @@ def _expanded(path: str) -> Path:
 
 
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
+WEIGHTS = "imagenet (downloaded once), random (untrained), or a .h5 or .keras file."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 LabelsFile = Annotated[
     Optional[Path],
@@ -220,3 +223,69 @@ def people(
     out = _out(out, collection) if out else _out(None, collection) / "people"
     found = pipeline.run(collection, labels=labels, least=least, out=out, settings=context.obj)
     print_people_as_json(found) if as_json else print_people(found)
+
+
+@app.command("fine-tune")
+def fine_tune(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="A tree of images whose folders are their labels.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=_expanded,
+            metavar="FILE",
+            help="The weights to write, FILE.keras; beside them lie FILE.split.csv, who was held out, and FILE.png.",
+        ),
+    ],
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="classify: tell the labels apart. contrastive: images of one label, or without labels two altered "
+            "copies of one image, lie together. autoencoder: rebuild the image, without labels."
+        ),
+    ] = "classify",
+    backbone: Annotated[
+        Optional[str],
+        typer.Option(help="The network to begin with, as `load` takes it. [default: the weights' own, else resnet50]"),
+    ] = None,
+    weights: Annotated[Optional[str], typer.Option(help=f"What it begins with: {WEIGHTS} [default: imagenet]")] = None,
+    labels: LabelsFile = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="The folders mean nothing: learn without labels.")
+    ] = False,
+    training: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Train on at most so many images of each label, or of all without labels, a tenth of which is for "
+            "validation; hold out the rest, one at least. [default: four in five]",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Look at each image at most so often; three times without a lower loss end it.")
+    ] = 6,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the split, the order, and how images are altered.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a network your own images, and measure on others what that was worth.
+
+    A run that was stopped goes on when the same command is given again.
+    """
+    from pipelines import fine_tune as pipeline
+
+    tuned = pipeline.run(
+        directory.expanduser(),
+        out=out,
+        objective=objective,
+        backbone=backbone,
+        weights=weights and str(_expanded(weights)),
+        labels=labels,
+        use_labels=not no_labels,
+        training=training,
+        epochs=epochs,
+        seed=seed,
+        settings=context.obj,
+    )
+    print_fine_tuning_as_json(tuned) if as_json else print_fine_tuning(tuned)

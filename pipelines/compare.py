@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from utilities.backbones import backbone_named, check_weights, sees_faces
+from utilities.backbones import backbone_named, check_weights, sees_faces, weights_origin
 from utilities.directory_trees import find_images
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
@@ -27,13 +27,14 @@ from utilities.index_comparison import (
     measure_milvus,
 )
 from utilities.item_streams import embed_sample
-from utilities.items import label_of
+from utilities.items import file_digest, label_of
 from utilities.labels import Labels, labels_of
 from utilities.milvus_index import INDEXES, is_embedded
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.sampling import draw_sample
 from utilities.settings import Settings
+from utilities.splits import trained_on
 
 #: Milvus's own types of index.
 MILVUS_INDEXES = tuple(index for index in INDEXES if index != "auto")
@@ -73,6 +74,8 @@ class BackboneComparison:
 
     images: int
     labels: int
+    #: Images that one of the networks was trained on, which none of them is searched with by.
+    trained_on: int
     #: The precision@20 of a perfect network: below 1 where labels have few images.
     highest: float
     rows: list[BackboneQuality]
@@ -122,19 +125,25 @@ def backbones(
     found = find_images(directory)
     paths = [found[row] for row in draw_sample(len(found), sample)]
     truth = Labels.of([label_of(directory, path) for path in paths])
-    queries = choose_queries(truth)
-    if not len(queries):
+    if not len(choose_queries(truth)):
         raise InvalidArgument(
             f"The folders of {str(directory)!r} tell nothing: of the {len(paths):,} images looked at some must share a "
             "folder, and not all of them."
         )
-    _read_once(directory, paths)
-    rows = [_quality(directory, paths, name, weights, settings, progress) for name, weights in wanted]
+    taught = trained_on(*(weights_origin(weights) for _, weights in wanted))
+    unseen = np.array([digest not in taught for digest in _read_once(directory, paths)])
+    queries = choose_queries(truth, but=~unseen)
+    if not len(queries):
+        raise InvalidArgument(
+            f"One of the networks was trained on whatever could be searched with of {str(directory)!r}; add images."
+        )
+    rows = [_quality(directory, paths, name, weights, taught, settings, progress) for name, weights in wanted]
     measured = [row for row in rows if not row.reason]
     chart = out / "backbones.png" if measured else None
     if chart:
         _draw_backbones(chart, directory, measured)
-    return BackboneComparison(len(paths), len(truth.names), highest_precision(truth, queries), rows, chart)
+    seen = int((~unseen).sum())
+    return BackboneComparison(len(paths), len(truth.names), seen, highest_precision(truth, queries), rows, chart)
 
 
 def _parsed(name: str) -> tuple[str, str]:
@@ -145,17 +154,26 @@ def _parsed(name: str) -> tuple[str, str]:
     return backbone.lower(), weights
 
 
-def _read_once(directory: Path, paths: Sequence[str]) -> None:
-    """Have the system hold the files in memory, so that the first network is not charged for the disk."""
+def _read_once(directory: Path, paths: Sequence[str]) -> list[str]:
+    """The files' digests; the system holds them in memory then, and the first network is not charged for the disk."""
+    digests = []
     for path in paths:
         try:
-            (directory / path).read_bytes()
+            with (directory / path).open("rb") as file:
+                digests.append(file_digest(file))
         except OSError:  # which is reported where it matters
-            continue
+            digests.append("")
+    return digests
 
 
 def _quality(
-    directory: Path, paths: Sequence[str], name: str, weights: str, settings: Settings, progress: bool
+    directory: Path,
+    paths: Sequence[str],
+    name: str,
+    weights: str,
+    taught: Set[str],
+    settings: Settings,
+    progress: bool,
 ) -> BackboneQuality:
     nothing = BackboneQuality(name, weights, backbone_named(name).dimension)
     try:
@@ -166,8 +184,9 @@ def _quality(
     start = time.perf_counter()
     items, embeddings = embed_sample(directory, paths, embedder, settings, name=name, progress=progress)
     seconds = time.perf_counter() - start
-    truth = labels_of(pd.DataFrame([{**item.row(), **item.attributes} for item in items])) if items else Labels.of([])
-    queries = choose_queries(truth)
+    table = pd.DataFrame([{**item.row(), **item.attributes} for item in items])
+    truth = labels_of(table) if items else Labels.of([])
+    queries = choose_queries(truth, but=table["file_digest"].isin(taught).to_numpy() if items else None)
     if not len(queries):
         return replace(nothing, reason=f"too few {'faces were found' if sees_faces(name) else 'images can be read'}")
     values = exact_score(embeddings, truth, queries, progress=False)

@@ -27,6 +27,7 @@ from utilities.matches import pictures_of
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
 from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
+from utilities.splits import were_trained_on
 from utilities.verification import Verification, rows_to_verify, verify
 
 #: Queries of the picture, and neighbours of each.
@@ -42,6 +43,8 @@ class Evaluation:
     #: How many labels there are, and how many items have none, or one that no other item has: these are no queries.
     labels: int
     not_searched_with: int
+    #: Items that the network was trained on, which are not searched with either.
+    trained_on: int
     queries: int
     #: Neighbours of each query, and the precision@k of perfect answers: below 1 where labels have few items.
     top_k: int
@@ -98,7 +101,13 @@ def run(
     items = read_items(client, collection, info.attributes)
     ids = items["id"].to_numpy(np.int64)
     truth = labels_of(items, labels)
-    chosen = choose_queries(truth, queries)
+    taught = were_trained_on(items, info.fingerprint.weights)
+    chosen = choose_queries(truth, queries, taught)
+    if not len(chosen) and len(choose_queries(truth)):
+        raise InvalidArgument(
+            f"All {taught.sum():,} items of {collection!r} that could be searched with are images that its network was "
+            "trained on; load others, too."
+        )
     if not len(chosen):
         raise InvalidArgument(
             f"The labels of the {len(items):,} items of {collection!r} tell nothing: some items must share one, and "
@@ -127,6 +136,7 @@ def run(
         items=len(items),
         labels=len(truth.names),
         not_searched_with=int((truth.others() == 0).sum()),
+        trained_on=int(taught.sum()),
         queries=len(chosen),
         top_k=top_k,
         highest=highest_precision(truth, chosen, top_k),

@@ -78,8 +78,8 @@ def run(
         scenes: with videos, take the first frame of each scene instead.
         faces: with videos, the items are the faces in those frames.
         collection: its name; by default made from the directory's.
-        backbone: a key of `utilities.backbones.BACKBONES`; by default the collection's own, else ResNet50, or
-            dlib's network for faces.
+        backbone: a key of `utilities.backbones.BACKBONES`; by default the collection's own, else the one that the
+            weights were fine-tuned from, else ResNet50, or dlib's network for faces.
         weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else what the
             backbone is trained to.
         extension: take only files with this one, in any case.

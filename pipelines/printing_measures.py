@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pipelines.compare import BackboneComparison, IndexComparison
     from pipelines.evaluate import Evaluation
     from pipelines.explore import Exploration
+    from pipelines.fine_tune import FineTuning
     from pipelines.people import People
     from pipelines.reduce import Reduction, Worth
+    from utilities.retrieval_metrics import Estimate
     from utilities.verification import Verification
 
 #: Rows of each table of what went worst.
@@ -27,6 +29,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.collection}: {counted(evaluation.items, 'item')} of {counted(evaluation.labels, 'label')}, "
         f"{evaluation.queries:,} searched with"
         + (f"; {left_out:,} have no label, or share it with no other" if left_out else "")
+        + (f"; the network was trained on {evaluation.trained_on:,}" if evaluation.trained_on else "")
     )
     print()
     figures = [
@@ -85,6 +88,7 @@ def print_evaluation_as_json(evaluation: Evaluation) -> None:
         "labels": evaluation.labels,
         "queries": evaluation.queries,
         "not_searched_with": evaluation.not_searched_with,
+        "trained_on": evaluation.trained_on,
     }
     for name, each in evaluation.figures.items():
         numbers |= {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
@@ -128,7 +132,10 @@ def print_reduction_as_json(reduction: Reduction) -> None:
 
 
 def print_backbones(comparison: BackboneComparison) -> None:
-    print(f"{counted(comparison.images, 'image')} of {counted(comparison.labels, 'label')}")
+    taught = (
+        f"; {comparison.trained_on:,} were trained on and are searched with by none" if comparison.trained_on else ""
+    )
+    print(f"{counted(comparison.images, 'image')} of {counted(comparison.labels, 'label')}{taught}")
     header = ["backbone", "dimension", "bytes a vector", "images a second", "precision@20", "mAP", "accuracy@5"]
     rows = []
     for row in comparison.rows:
@@ -236,3 +243,49 @@ def print_people(people: People) -> None:
 
 def print_people_as_json(people: People) -> None:
     print_json(asdict(people))
+
+
+def print_fine_tuning(tuned: FineTuning) -> None:
+    labels = f" of {counted(tuned.labels, 'label')}" if tuned.labels else ""
+    print(
+        f"{tuned.backbone}, {tuned.objective}: {counted(tuned.training, 'image')}{labels} to learn from, "
+        f"{tuned.validation:,} for validation, {tuned.held_out:,} held out"
+        + (f", {tuned.failed:,} failed" if tuned.failed else "")
+        + (f", {tuned.left_out:,} left out, without a label or the same as another" if tuned.left_out else "")
+    )
+    epochs = len(tuned.losses.training)
+    kept = f"the {tuned.losses.of} loss was lowest after epoch {tuned.losses.best}, which is kept"
+    print(f"{counted(epochs, 'epoch')}; {kept}")
+    for each in tuned.comparisons:
+        print(f"\n{counted(each.queries, 'held-out image')}, searched for among the {each.among}")
+        rows = [
+            [change.metric, str(change.before), str(change.after), _signed(change.difference)]
+            for change in each.changes
+        ]
+        print_table(["metric", "before (95 % interval)", "after", "difference"], rows, right=set())
+        _print_highest(each.highest)
+    print(f"\n{_verdict(tuned)}")
+    print(f"weights: {tuned.weights}; load with them: lookalike load DIR --weights {tuned.weights}")
+    print(f"who was trained on and who was held out: {tuned.split}")
+    print(f"the loss of each epoch: {tuned.chart}")
+    if tuned.failures:
+        print(f"what failed and why: {tuned.failures}")
+
+
+def _verdict(tuned: FineTuning) -> str:
+    if not tuned.comparisons:
+        return "Whether the training helped cannot be told without labels; load with it, and `evaluate --labels FILE`."
+    where = f"of held-out images among the {tuned.comparisons[0].among}"
+    if tuned.helped is None:
+        return f"Whether the training helped cannot be told: the interval of the difference in mAP {where} holds 0."
+    if tuned.helped:
+        return f"The training helped: the mAP {where} is higher than before."
+    return f"The training did not help: the mAP {where} is lower than before; keep the weights that you had."
+
+
+def _signed(difference: Estimate) -> str:
+    return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+
+
+def print_fine_tuning_as_json(tuned: FineTuning) -> None:
+    print_json(asdict(tuned))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,12 @@ from utilities.reduced_collections import check_copy, copy_reduced
 from utilities.reduction import FIT_SAMPLE, PrincipalComponents, dimensions_to_try
 from utilities.retrieval_metrics import exact_neighbours_of_each, overlap_at_k
 from utilities.settings import Settings
+from utilities.splits import were_trained_on
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 #: The part of the full quality that has to be kept.
 KEPT = 0.99
@@ -115,7 +119,9 @@ def run(
     components = PrincipalComponents.of(embeddings)
     if pca:
         components.projection(pca)  # which may be impossible: better now than after a minute
-    queries = choose_queries(truth)
+    queries = choose_queries(truth, but=were_trained_on(items, info.fingerprint.weights))
+    if not len(queries) and len(choose_queries(truth)):
+        logger.warning("The network was trained on all items that could be searched with: labels are passed over.")
     full, reduced = _measure(embeddings, components, truth, queries, whiten, progress)
     enough = next((each.dimension for each in reduced if _is_enough(each, full)), None)
     best = max(reduced, key=lambda each: each.map or 0.0).dimension if full.map is not None else None

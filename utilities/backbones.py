@@ -23,6 +23,7 @@ import numpy as np
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.face_networks import deepface_network, dlib_network
 from utilities.quiet import silent_standard_error
+from utilities.tuned_weights import TunedWeights
 
 if TYPE_CHECKING:
     import keras
@@ -108,12 +109,19 @@ def sees_faces(backbone: str) -> bool:
     return backbone in BACKBONES and BACKBONES[backbone].weights == "faces"
 
 
+def backbone_of(weights: str | os.PathLike[str] | None, default: str = DEFAULT_BACKBONE) -> str:
+    """The backbone that fine-tuned weights say they are of; the default for all others."""
+    tuned = TunedWeights.of(weights) if weights else None
+    return tuned.backbone if tuned else default
+
+
 def check_weights(backbone: str, weights: str) -> None:
     """Refuse what cannot be weights of a backbone, before anything is built.
 
     Raises:
         InvalidArgument: an unknown backbone; or neither what it is trained to nor `"random"` nor a file with an
             extension of weights. Of a face network only what it is trained to is known.
+        EmbedderMismatch: weights that were fine-tuned from another backbone, or with another preprocessing.
     """
     row = backbone_named(backbone)
     if weights == row.weights:
@@ -128,6 +136,14 @@ def check_weights(backbone: str, weights: str) -> None:
         )
     if not Path(weights).is_file():
         raise InvalidArgument(f"There is no weights file {weights!r}; --weights takes imagenet, random or a file.")
+    tuned = TunedWeights.of(weights)
+    if tuned and tuned.backbone != backbone.lower():
+        raise EmbedderMismatch(f"{weights!r} holds a {tuned.backbone} that was fine-tuned, not a {backbone}.")
+    if tuned and tuned.preprocessing != row.preprocessing:
+        raise EmbedderMismatch(
+            f"{weights!r} was fine-tuned on pixels that were {tuned.preprocessing}; here they are {row.preprocessing}. "
+            "Fine-tune it anew."
+        )
 
 
 def weights_origin(weights: str | os.PathLike[str]) -> str:

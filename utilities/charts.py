@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from utilities.labels import Labels
 from utilities.retrieval_metrics import Estimate
@@ -163,6 +171,29 @@ def roc_chart(name: str, verification: Verification) -> Figure:
     axes.set(xscale="log", xlim=(lowest, 1), xlabel="false match rate: part of the pairs of two persons that matches")
     axes.set(ylabel="true match rate: part of the pairs\nof one person that matches")
     _plain_numbers(axes)
+    return figure
+
+
+def loss_chart(name: str, training: Sequence[float], validation: Sequence[float], best: int) -> Figure:
+    """How the loss of a training fell, epoch by epoch.
+
+    Args:
+        name: what was trained.
+        training: mean loss of each epoch.
+        validation: the same of images that are not learned from; may be empty.
+        best: the epoch to mark, from 1 on.
+    """
+    watched, name_of = (validation, "validation") if len(validation) else (training, "training")
+    statement = f"The {name_of} loss is lowest after epoch {best} of {len(training)} (circle), whose weights are kept."
+    figure, (axes,) = _panels(f"{name}: the loss of each epoch", statement, 1, width=7.2)
+    for style, (label, values) in zip(STYLES, {"training": training, "validation": validation}.items(), strict=False):
+        if len(values):
+            axes.plot(range(1, len(values) + 1), values, **style, linewidth=1.8, markersize=5, label=label)
+    axes.plot(best, watched[best - 1], marker="o", markersize=12, fillstyle="none", color=INK)
+    axes.set(xlabel="epoch", ylabel="mean loss of an image", xlim=(0.7, len(training) + 0.3))
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import DEFAULT_BACKBONE, NAMED_WEIGHTS, backbone_named, check_weights
+from utilities.backbones import NAMED_WEIGHTS, backbone_named, backbone_of, check_weights
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
@@ -85,7 +85,7 @@ def check_runtime(runtime: str, precision: str) -> None:
 
 
 def load_embedder(
-    backbone: str = DEFAULT_BACKBONE,
+    backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     *,
@@ -98,7 +98,8 @@ def load_embedder(
     importing Keras. The runtime keras builds it in every process; it is exported all the same, for queries.
 
     Args:
-        backbone: a key of `utilities.backbones.BACKBONES`.
+        backbone: a key of `utilities.backbones.BACKBONES`; by default the one that the weights were fine-tuned from,
+            else `"resnet50"`.
         weights: as `backbones.build_network` takes them; by default what the backbone is trained to, which is
             `"imagenet"` for networks of images.
         settings: where exported networks lie; from the environment by default.
@@ -110,7 +111,7 @@ def load_embedder(
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
     """
     settings = settings or Settings.load()
-    backbone = backbone.lower()
+    backbone = (backbone or backbone_of(weights)).lower()
     weights = weights or backbone_named(backbone).weights
     check_runtime(runtime, precision)
     check_weights(backbone, os.fspath(weights))

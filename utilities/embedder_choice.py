@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utilities.backbones import BACKBONES, DEFAULT_BACKBONE, DEFAULT_FACE_BACKBONE, backbone_named, sees_faces
+from utilities.backbones import (
+    BACKBONES,
+    DEFAULT_BACKBONE,
+    DEFAULT_FACE_BACKBONE,
+    backbone_named,
+    backbone_of,
+    sees_faces,
+)
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument
@@ -122,7 +129,8 @@ def new_embedder(
         MissingPackage: int8, or faces, need one that is not installed.
         WeightsUnavailable: the weights cannot be had.
     """
-    backbone = wanted.backbone or (DEFAULT_FACE_BACKBONE if wanted.sees == "faces" else DEFAULT_BACKBONE)
+    default = DEFAULT_FACE_BACKBONE if wanted.sees == "faces" else DEFAULT_BACKBONE
+    backbone = wanted.backbone or backbone_of(wanted.weights, default)
     row = backbone_named(backbone)
     sees = "faces" if row.weights == "faces" else "images"
     if wanted.sees not in (None, sees):

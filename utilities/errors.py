@@ -16,7 +16,7 @@ LookalikeError                 exit status 1: the work failed
 ├── ExportFailed
 ├── MissingPackage
 ├── IdMapError
-├── CollectionBusy             another process changes the collection
+├── CollectionBusy             another process changes the collection, or writes the weights
 └── DatabaseError
     ├── DatabaseUnreachable
     ├── DatabaseNotReady
@@ -94,7 +94,7 @@ class IdMapError(LookalikeError):
 
 
 class CollectionBusy(LookalikeError):
-    """Another process is loading into the collection, or deleting from it."""
+    """Another process is loading into the collection, or deleting from it, or writes the same weights."""
 
 
 class DatabaseError(LookalikeError):

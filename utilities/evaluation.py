@@ -43,19 +43,20 @@ class Rankings:
     neighbours: NDArray[np.int64]
 
 
-def choose_queries(labels: Labels, count: int | None = None) -> NDArray[np.int64]:
+def choose_queries(labels: Labels, count: int | None = None, but: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Numbers of the items that can be searched with: those that share their label with another.
 
     Args:
         labels: of all items.
         count: at most so many, drawn at random, the same at every call; None for all.
+        but: (n,) items that must not be searched with, since the network was trained on them.
 
     Returns:
         (n,) sorted; none where all items have one and the same label, since then every answer would be right.
     """
     if len(labels.names) < 2:
         return np.empty(0, np.int64)
-    possible = np.flatnonzero(labels.others() > 0)
+    possible = np.flatnonzero((labels.others() > 0) & ~(np.False_ if but is None else but))
     return possible if count is None else possible[draw_sample(len(possible), count)]
 
 
@@ -113,12 +114,15 @@ def leave_one_out(
     return Rankings(queries, neighbours)
 
 
-def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
+def score(
+    rankings: Rankings, labels: Labels, totals: NDArray[np.int64] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """What each query's ranking is worth, where everything with the query's label is relevant.
 
     Args:
         rankings: of n queries, each of which shares its label with another item.
         labels: of all items.
+        totals: (n,) how much each query could find at most; by default all others with its label.
 
     Returns:
         Of each metric, (n,): `precision@k` and `recall@k` at as many neighbours as there are and at fewer `PLACES`,
@@ -128,7 +132,7 @@ def score(rankings: Rankings, labels: Labels) -> dict[str, NDArray[np.float64]]:
     own = labels.codes[rankings.queries]
     found = _labels_found(rankings, labels)
     relevant = found == own[:, None]
-    totals = labels.others()[rankings.queries]
+    totals = labels.others()[rankings.queries] if totals is None else totals
     top_k = relevant.shape[1]
     fewer = [k for k in PLACES if k < top_k]
     values = {f"precision@{k}": precision_at_k(relevant, k) for k in (*fewer, top_k)}
@@ -144,7 +148,12 @@ def highest_precision(labels: Labels, queries: NDArray[np.int64], k: int = TOP_K
 
 
 def exact_score(
-    embeddings: NDArray[np.float32], labels: Labels, queries: NDArray[np.int64], *, progress: bool = True
+    embeddings: NDArray[np.float32],
+    labels: Labels,
+    queries: NDArray[np.int64],
+    among: NDArray[np.bool_] | None = None,
+    *,
+    progress: bool = True,
 ) -> dict[str, NDArray[np.float64]]:
     """As `score`, vectors with a label compared with each other by cosine, and `map`, the worth of whole rankings.
 
@@ -152,19 +161,21 @@ def exact_score(
         embeddings: (n, dimension) of all items, rows of length 1.
         labels: of all items.
         queries: (m,) numbers of the items to search with, from `choose_queries`.
+        among: (n,) which items are searched; by default all.
         progress: whether to draw a progress bar on standard error.
     """
-    labelled = np.flatnonzero(labels.codes >= 0)
-    own = np.searchsorted(labelled, queries)
+    searched = np.flatnonzero((labels.codes >= 0) & (np.True_ if among is None else among))
     neighbours, worth = [], []
     with tqdm(total=len(queries), unit="query", desc="exact search", disable=not progress) as bar:
-        for nearest, values in exact_rankings(embeddings[labelled], labels.codes[labelled], own, TOP_K):
-            neighbours.append(labelled[nearest])
+        for nearest, values in exact_rankings(embeddings, labels.codes, queries, TOP_K, searched):
+            neighbours.append(nearest)
             worth.append(values)
             bar.update(len(values))
     found = np.full((len(queries), TOP_K), -1, np.int64)
     found[:, : neighbours[0].shape[1]] = np.concatenate(neighbours)
-    return score(Rankings(queries, found), labels) | {"map": np.concatenate(worth)}
+    own = labels.codes[queries]
+    totals = np.bincount(labels.codes[searched], minlength=len(labels.names))[own] - np.isin(queries, searched)
+    return score(Rankings(queries, found), labels, totals) | {"map": np.concatenate(worth)}
 
 
 def worst_labels(values: NDArray[np.float64], queries: NDArray[np.int64], labels: Labels) -> pd.DataFrame:

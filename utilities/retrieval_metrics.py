@@ -133,26 +133,32 @@ def exact_neighbours_of_each(embeddings: NDArray[np.float32], k: int = 20) -> ND
 
 
 def exact_rankings(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], queries: NDArray[np.int64], k: int = 20
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    queries: NDArray[np.int64],
+    k: int = 20,
+    among: NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Vectors' rankings of all the others, by cosine, compared exactly: the nearest, and the whole one's worth.
 
     Args:
         embeddings: (n, dimension), rows of length 1.
         labels: (n,); what has the same label is relevant.
-        queries: (m,) row numbers of those to rank for, each of which shares its label with another.
+        queries: (m,) row numbers of those to rank for, each of which shares its label with another that is ranked.
         k: how many of the nearest.
+        among: (l,) row numbers of what is ranked; by default everything.
 
     Yields:
-        For the next of the queries (block, min(k, n - 1)) row numbers, nearest first, and (block,) average precisions
-        of whole rankings.
+        For the next of the queries (block, min(k, l)) row numbers, nearest first, and -1 for the query itself, which
+        comes last; and (block,) average precisions of whole rankings.
     """
-    for start, similarities in _similarities(embeddings[queries], embeddings, _RANKED):
-        own = queries[start : start + len(similarities)]
-        similarities[np.arange(len(own)), own] = -np.inf
-        order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]  # (block, n - 1): the last is the query itself
-        relevant = labels[order] == labels[own][:, None]
-        yield order[:, :k], average_precision(relevant, relevant.sum(axis=1))
+    ranked = np.arange(len(embeddings)) if among is None else among
+    for start, similarities in _similarities(embeddings[queries], embeddings[ranked], _RANKED):
+        own = queries[start : start + len(similarities), None]
+        similarities[ranked == own] = -np.inf
+        order = ranked[np.argsort(-similarities, axis=1, kind="stable")]  # (block, l)
+        relevant = (labels[order] == labels[own]) & (order != own)
+        yield np.where(order == own, -1, order)[:, :k], average_precision(relevant, relevant.sum(axis=1))
 
 
 def _similarities(
