@@ -197,6 +197,28 @@ def test_each_epoch_shows_the_images_anew_and_validation_shows_them_alike(
     np.testing.assert_array_equal(validation, validation_again)
 
 
+def test_the_network_ends_with_the_weights_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_colours(tmp_path / "tree")
+    pictures = Pictures(tmp_path / "tree", ["red/red_0.png", "blue/blue_0.png"], np.full(2, -1))
+    nothing = Pictures(tmp_path / "tree", [], np.empty(0, np.int64))
+    network, _ = build_network("mobilenetv2", "random")
+    after_each = []
+
+    class Noting(Checkpoint):
+        def save(self, model: Any, losses: Losses) -> None:
+            super().save(model, losses)
+            after_each.append(np.concatenate([weight.ravel() for weight in network.get_weights()]))
+
+    monkeypatch.setattr(Losses, "best", 1)
+    checkpoint, settings = Noting(tmp_path / "checkpoint"), Settings(home=tmp_path)
+    train(
+        network, Autoencoder(), pictures, nothing, checkpoint, settings, epochs=2, batch_size=2, seed=0, progress=False
+    )
+    first, second = after_each
+    assert (first != second).any()
+    np.testing.assert_array_equal(np.concatenate([weight.ravel() for weight in network.get_weights()]), first)
+
+
 def test_a_training_that_went_astray_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_colours(tmp_path / "tree")
     pictures = Pictures(tmp_path / "tree", ["red/red_0.png"] * 4, np.full(4, -1))
