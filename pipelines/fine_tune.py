@@ -8,14 +8,12 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from utilities.backbones import backbone_named, backbone_of, build_network, sees_faces, weights_origin
 from utilities.directory_trees import find_images
@@ -23,7 +21,7 @@ from utilities.embedder import Embedder, load_embedder
 from utilities.errors import InvalidArgument, LookalikeError, NoImagesFound
 from utilities.failures import FailureList
 from utilities.fine_tuning import Checkpoint, Losses, Pictures, train
-from utilities.item_streams import embed_files
+from utilities.item_streams import embed_sample
 from utilities.items import is_utf8, label_of
 from utilities.keras_runtime import gpu_is_present
 from utilities.labels import Labels, labels_of
@@ -248,21 +246,10 @@ def _embedded(
     progress: bool,
 ) -> tuple[pd.DataFrame, NDArray[np.float32]]:
     """The items of the files that can be read, as a table, and their embeddings."""
-    rows: list[dict[str, int | str]] = []
-    blocks: list[NDArray[np.float32]] = []
-    with (
-        tqdm(total=len(paths), unit="image", desc=name, disable=not progress) as bar,
-        closing(embed_files(directory, paths, embedder, settings)) as chunks,
-    ):
-        for chunk in chunks:
-            rows += [item.row() for item in chunk.items]
-            blocks.append(chunk.embeddings)
-            if failures is not None:
-                failures.append(chunk.failures)
-            bar.update(len(chunk.finished))
-    if not rows:
+    items, vectors = embed_sample(directory, paths, embedder, settings, name=name, failures=failures, progress=progress)
+    if not items:
         raise NoImagesFound(f"None of the {len(paths):,} images in {str(directory)!r} can be read.")
-    return pd.DataFrame(rows), np.concatenate(blocks)
+    return pd.DataFrame([item.row() for item in items]), vectors
 
 
 def _pictures(directory: Path, items: pd.DataFrame, labels: Labels, part: NDArray[np.bool_]) -> Pictures:
@@ -290,5 +277,5 @@ def _save(network: keras.Model, out: Path, backbone: str, origin: str, objective
 def _draw(file: Path, name: str, losses: Losses) -> Path:
     from utilities.charts import loss_chart
 
-    loss_chart(name, losses.training, losses.validation, losses.best).savefig(file)
+    loss_chart(name, losses).savefig(file)
     return file

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from utilities.fine_tuning import Losses
+
 #: Colours of different lightness, and markers and dashes beside them, so that a print in grey tells curves apart.
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0b3c49", "marker": "o", "linestyle": "-"},
@@ -174,23 +176,23 @@ def roc_chart(name: str, verification: Verification) -> Figure:
     return figure
 
 
-def loss_chart(name: str, training: Sequence[float], validation: Sequence[float], best: int) -> Figure:
+def loss_chart(name: str, losses: Losses) -> Figure:
     """How the loss of a training fell, epoch by epoch.
 
     Args:
         name: what was trained.
-        training: mean loss of each epoch.
-        validation: the same of images that are not learned from; may be empty.
-        best: the epoch to mark, from 1 on.
+        losses: of one epoch at least.
     """
-    watched, name_of = (validation, "validation") if len(validation) else (training, "training")
-    statement = f"The {name_of} loss is lowest after epoch {best} of {len(training)} (circle), whose weights are kept."
+    best, epochs = losses.best, len(losses.training)
+    statement = f"The {losses.of} loss is lowest after epoch {best} of {epochs} (circle), whose weights are kept."
     figure, (axes,) = _panels(f"{name}: the loss of each epoch", statement, 1, width=7.2)
-    for style, (label, values) in zip(STYLES, {"training": training, "validation": validation}.items(), strict=False):
-        if len(values):
+    for style, (label, values) in zip(
+        STYLES, {"training": losses.training, "validation": losses.validation}.items(), strict=False
+    ):
+        if values:
             axes.plot(range(1, len(values) + 1), values, **style, linewidth=1.8, markersize=5, label=label)
-    axes.plot(best, watched[best - 1], marker="o", markersize=12, fillstyle="none", color=INK)
-    axes.set(xlabel="epoch", ylabel="mean loss of an image", xlim=(0.7, len(training) + 0.3))
+    axes.plot(best, losses.watched[best - 1], marker="o", markersize=12, fillstyle="none", color=INK)
+    axes.set(xlabel="epoch", ylabel="mean loss of an image", xlim=(0.7, epochs + 0.3))
     axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)

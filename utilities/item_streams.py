@@ -23,7 +23,7 @@ from utilities.contents import READ_AHEAD, Chunk, Content, embed_contents, faces
 from utilities.embedder import Embedder
 from utilities.errors import ImageError
 from utilities.faces import DETECTION_SIDE, check_detector
-from utilities.failures import Failure
+from utilities.failures import Failure, FailureList
 from utilities.image_files import open_file, read_file
 from utilities.items import Item
 from utilities.settings import Settings
@@ -108,6 +108,7 @@ def embed_sample(
     sampling: Sampling | None = None,
     *,
     name: str,
+    failures: FailureList | None = None,
     progress: bool = True,
 ) -> tuple[list[Item], NDArray[np.float32]]:
     """Embed files of a tree, as many as fit into memory.
@@ -119,6 +120,7 @@ def embed_sample(
         settings: limits.
         sampling: as for `embed_files`.
         name: of the progress bar.
+        failures: where files that cannot be read are noted, if anywhere.
         progress: whether to draw one on standard error.
 
     Returns:
@@ -133,6 +135,8 @@ def embed_sample(
         for chunk in chunks:
             items += chunk.items
             blocks.append(chunk.embeddings)
+            if failures is not None:
+                failures.append(chunk.failures)
             bar.update(len(chunk.finished))
     return items, np.concatenate(blocks)
 

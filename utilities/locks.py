@@ -28,7 +28,7 @@ def only_writer(settings: Settings, collection: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_holder(path: Path, busy: str, unwritable: str, instead: str) -> Iterator[None]:
-    """Keep every other process that asks for the same lock waiting no longer than it takes to say so.
+    """Hold a lock; every other process that asks for it is refused meanwhile.
 
     The operating system gives the lock back when the process ends, however it ends; the empty file that remains means
     nothing.
@@ -36,8 +36,8 @@ def only_holder(path: Path, busy: str, unwritable: str, instead: str) -> Iterato
     Args:
         path: of the lock; its directory is made.
         busy: what to say if another process holds it.
-        unwritable: what to say if it cannot be made, and what to do then.
-        instead: the same.
+        unwritable: what to say if it cannot be made.
+        instead: what to do then.
 
     Raises:
         CollectionBusy: another process holds it.
