@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from pipelines import cli_measure
+from pipelines import cli_measure, cli_search
 from pipelines.cli_measure import WEIGHTS, AsJson, Collection
 from pipelines.printing import (
     counted,
@@ -26,10 +25,8 @@ from pipelines.printing import (
     print_summary,
     print_summary_as_json,
     print_table,
-    result_as_json,
     state_as_json,
 )
-from utilities.download import is_url
 from utilities.errors import InvalidArgument, LookalikeError, Stopped
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
 from utilities.stopping import raise_stopped_on_signals
@@ -44,11 +41,9 @@ app = typer.Typer(
 )
 
 BACKBONE = "The network: a name of keras.applications in lower case."
-AllowPrivateUrls = Annotated[
-    bool, typer.Option("--allow-private-urls", help="Let URLs lead to this machine and its private network.")
-]
 
 
+app.add_typer(cli_search.app)
 app.add_typer(cli_measure.app)
 
 
@@ -206,91 +201,6 @@ def load(
 
 
 @app.command()
-def query(
-    context: typer.Context,
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Pictures to search with: files or URLs; or clips.")
-    ],
-    collection: Annotated[
-        Optional[str], typer.Option(help="Where to search; may be left out if there is only one.")
-    ] = None,
-    top_k: Annotated[int, typer.Option(help="How many neighbours, up to 16384.")] = 20,
-    filter: Annotated[str, typer.Option(help="Only these: a Milvus expression such as 'label == \"cup\"'.")] = "",
-    face: Annotated[
-        Optional[str],
-        typer.Option(
-            metavar="N|all",
-            help="In a collection of faces: which face of a picture, from the largest, or all, each by itself; not for "
-            "clips. "
-            "[default: 1]",
-        ),
-    ] = None,
-    plot: Annotated[
-        Optional[Path],
-        typer.Option(help="Draw the neighbours into this file (.png, .pdf, .svg); of several results, numbered."),
-    ] = None,
-    allow_private_urls: AllowPrivateUrls = False,
-    as_json: AsJson = False,
-) -> None:
-    """Find the images that look most like a picture, or show the person in it, or the videos that show its content."""
-    from pipelines import query as pipeline
-
-    settings: Settings = context.obj
-    if allow_private_urls:
-        settings = replace(settings, allow_private_urls=True)
-
-    results = pipeline.run(
-        [each if is_url(each) else _expanded(each) for each in images],
-        collection=collection,
-        top_k=top_k,
-        filter=filter,
-        face=None if face is None else _face(face),
-        plot=plot,
-        settings=settings,
-    )
-    for result in results:
-        print_json(result_as_json(result)) if as_json else print_result(result)
-
-
-@app.command()
-def serve(
-    context: typer.Context,
-    collection: Annotated[Optional[str], typer.Option(help="Serve this one alone. [default: all]")] = None,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines ask, for whom --token is meant.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes one that is free.")] = 8000,
-    token: Annotated[
-        Optional[str],
-        typer.Option(
-            envvar=ENVIRONMENT_VARIABLES["api_token"],
-            help="What every request must carry, as a bearer token or as a password; without one nobody may add or "
-            "remove items.",
-        ),
-    ] = None,
-    cors_origin: Annotated[
-        Optional[list[str]],
-        typer.Option(help="A page of this origin may use the API, such as https://shop.example; may be repeated."),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; more than one need a Milvus server.")] = 1,
-    allow_private_urls: AllowPrivateUrls = False,
-) -> None:
-    """Serve a search page and an API, until Ctrl-C or SIGTERM."""
-    from pipelines import serve as pipeline
-
-    settings: Settings = context.obj
-    if token is not None and not token.strip():
-        raise InvalidArgument("--token is empty; give one, or leave it out.")
-    settings = replace(
-        settings,
-        api_token=token or settings.api_token,
-        cors_origins=",".join(cors_origin or ()) or settings.cors_origins,
-        allow_private_urls=allow_private_urls or settings.allow_private_urls,
-    )
-    pipeline.run(collection=collection, host=host, port=port, workers=workers, settings=settings)
-
-
-@app.command()
 def collections(context: typer.Context, as_json: AsJson = False) -> None:
     """List the collections."""
     from pipelines import manage
@@ -381,13 +291,6 @@ def demo(
     if note:
         print(f"NOTE: {note}")
     print_result(result)
-
-
-def _face(text: str) -> int | Literal["all"]:
-    try:
-        return "all" if text == "all" else int(text)
-    except ValueError:
-        raise InvalidArgument(f"--face {text!r} is neither a number, from 1, the largest, nor all.") from None
 
 
 def _expanded(path: str) -> str:

@@ -56,11 +56,13 @@ def _differences(state: CollectionState) -> str:
 
 def print_result(result: QueryResult) -> None:
     face = f", face {result.face} of {result.faces}" if result.face else ""
-    print(f"\nquery: {printable(result.query)}{face}")
+    by = f", by {'fused rankings' if result.together == 'ranks' else 'a combined vector'}" if result.together else ""
+    print(f"\nquery: {result.called}{face}{by}")
     if not result.matches:
         print("no match")
         return
-    by_distance = result.matches[0].distance is not None
+    first = result.matches[0]
+    measure = "fused" if first.fused is not None else "similarity" if first.distance is None else "distance"
     if result.matches[0].spans:
         extra, told = ["where"], [[_spans(match)] for match in result.matches]
     elif result.face is not None:
@@ -71,7 +73,7 @@ def print_result(result: QueryResult) -> None:
         [str(match.rank), f"{match.score:.4f}", *more, _shown(match)]
         for match, more in zip(result.matches, told, strict=True)
     ]
-    print_table(["rank", "distance" if by_distance else "similarity", *extra, "path"], rows, right={0, 1})
+    print_table(["rank", measure, *extra, "path"], rows, right={0, 1})
     if result.plot:
         print(f"plot: {result.plot}")
 
@@ -106,7 +108,10 @@ def print_table(header: list[str], rows: list[list[str]], right: set[int]) -> No
 def result_as_json(result: QueryResult) -> dict[str, Any]:
     matches = [_said(asdict(match)) for match in result.matches]
     faces = {"face": result.face, "faces": result.faces} if result.face else {}
-    return {"query": as_utf8(result.query), **faces, "matches": matches}
+    queries, unlike = ([as_utf8(each) for each in some] for some in (result.queries, result.unlike))
+    if result.together:
+        return {"query": queries, "not": unlike, "together": result.together, "matches": matches}
+    return {"query": queries[0], **faces, "matches": matches}
 
 
 def _said(fields: dict[str, Any]) -> dict[str, Any]:

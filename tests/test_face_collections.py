@@ -36,6 +36,7 @@ from utilities.milvus_utilities import (
     read_items,
     stored_items,
 )
+from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import nearest_matches, plot_similar_images, similar_images
 
@@ -134,12 +135,12 @@ def test_pages_of_images_join_to_the_whole(album_home: Settings) -> None:
     client = connect(settings=album_home)
     info = describe_collection(client, "album")
     (vector,) = read_embeddings(client, info, np.array([item_id("group.png", "1")]))
-    (whole,) = nearest_matches(client, info, vector[None], 21)
-    pages = [nearest_matches(client, info, vector[None], 6, offset=offset)[0] for offset in (0, 6, 12, 18)]
+    (whole,) = nearest_matches(client, info, vector[None], Selection(21))
+    pages = [nearest_matches(client, info, vector[None], Selection(6, offset=offset))[0] for offset in (0, 6, 12, 18)]
     assert [match for page in pages for match in page] == whole
     assert [len(page) for page in pages] == [6, 6, 6, 3]
     with pytest.raises(InvalidArgument, match="1,000 matches after the first 16,000 cannot be had"):
-        nearest_matches(client, info, vector[None], 1_000, offset=16_000)
+        nearest_matches(client, info, vector[None], Selection(1_000, offset=16_000))
 
 
 def test_a_plot_shows_the_face_that_was_searched_for(
@@ -206,13 +207,13 @@ def test_any_face_of_a_query_can_be_searched_for(album_home: Settings) -> None:
     root = describe_collection(connect(settings=album_home), "album").root
     assert root is not None
     group = str(root / "group.png")
-    (largest,) = query.run([group], collection="album", top_k=3, settings=album_home)
+    (largest,) = query.run([group], collection="album", selection=Selection(3), settings=album_home)
     assert (largest.face, largest.faces) == (1, 4)
     assert {match.label for match in largest.matches[1:]} == {PEOPLE[0]}
-    every = query.run([group], collection="album", top_k=3, face="all", settings=album_home)
+    every = query.run([group], collection="album", selection=Selection(3), face="all", settings=album_home)
     assert [result.face for result in every] == [1, 2, 3, 4]
     assert {result.matches[1].label for result in every} == set(PEOPLE)
-    (second,) = query.run([group], collection="album", top_k=3, face=2, settings=album_home)
+    (second,) = query.run([group], collection="album", selection=Selection(3), face=2, settings=album_home)
     assert [match.id for match in second.matches] == [match.id for match in every[1].matches]
     for number in (5, 0, -1):
         with pytest.raises(InvalidArgument, match=rf"There is no face {number} in .*group.png, which shows 4 faces"):

@@ -42,7 +42,7 @@ def caltech(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Settin
 
 def vectors(settings: Settings) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.float32]]:
     client = connect(settings=settings)
-    field = describe_collection(client, "caltech101").vector_field
+    field = describe_collection(client, "caltech101").vector_fields[0]
     rows = [row for page in stored_items(client, "caltech101", fields=["id", "label", field]) for row in page]
     return (
         np.array([row["id"] for row in rows]),

@@ -97,11 +97,11 @@ def test_a_collection_that_lost_most_of_its_items_gives_all_it_has(client: Milvu
 
 def test_the_lists_of_a_server_grow_with_the_collection(server: MilvusClient) -> None:
     info = flush_and_index(server, fill(server, "ivf_flat"), 100)
-    assert server.describe_index(info.name, info.vector_field)["nlist"] == "40"
+    assert server.describe_index(info.name, info.vector_fields[0])["nlist"] == "40"
     grown = flush_and_index(server, info, COUNT)
-    assert server.describe_index(info.name, info.vector_field)["nlist"] == "155"
+    assert server.describe_index(info.name, info.vector_fields[0])["nlist"] == "155"
     assert flush_and_index(server, grown, COUNT + 100).indexed_items == COUNT + 100
-    assert server.describe_index(info.name, info.vector_field)["nlist"] == "155"
+    assert server.describe_index(info.name, info.vector_fields[0])["nlist"] == "155"
 
 
 def test_milvus_lite_has_indexed_when_it_answers_and_nobody_advises(
@@ -111,7 +111,7 @@ def test_milvus_lite_has_indexed_when_it_answers_and_nobody_advises(
     more = [Item(item_id(f"more{n}"), f"more{n}", "", "", COUNT + n, 0, 0, 0) for n in range(200)]
     insert_items(lite, info, more, vectors(200, 3))
     flush_and_index(lite, info, COUNT + 200)
-    assert lite.describe_index(info.name, info.vector_field)["pending_index_rows"] == 0
+    assert lite.describe_index(info.name, info.vector_fields[0])["pending_index_rows"] == 0
     assert "clustering" not in "".join(capfd.readouterr())
 
 
@@ -154,7 +154,7 @@ def test_hnsw_is_always_asked_for_more_candidates_than_matches(lite: MilvusClien
 def test_a_collection_whose_index_was_lost_on_the_way_gets_one(client: MilvusClient) -> None:
     info = fill(client)
     client.release_collection(info.name)
-    client.drop_index(info.name, info.vector_field)
+    client.drop_index(info.name, info.vector_fields[0])
     assert current_index(client, info) is None
     create_collection(client, info.name, dimension=DIMENSION, fingerprint=FINGERPRINT, root="/photos")
     assert current_index(client, info) == "flat"

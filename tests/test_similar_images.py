@@ -19,6 +19,7 @@ from utilities.fingerprint import Fingerprint
 from utilities.image_files import ImageSource
 from utilities.items import item_id
 from utilities.milvus_utilities import create_collection, describe_collection, insert_embeddings
+from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import plot_similar_images, search, similar_images
 
@@ -54,7 +55,7 @@ def test_every_kind_of_query_gives_the_same_answer(colours: Path, embedder: Mean
     path = colours / "red/red_1.png"
     image = Image.open(path)
     queries: list[ImageSource] = [path, str(path), path.read_bytes(), image, np.asarray(image)]
-    answers = search(queries, "colours", 5, embedder=embedder, settings=settings)
+    answers = search(queries, "colours", Selection(5), embedder=embedder, settings=settings)
     assert len(answers) == 5
     assert all(answer.matches == answers[0].matches for answer in answers)
     assert {match.label for match in answers[0].matches[:3]} == {"red"}

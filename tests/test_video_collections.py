@@ -32,6 +32,7 @@ from utilities.item_streams import embed_files, merged, sample_pixels
 from utilities.items import item_id
 from utilities.matches import pictures_of
 from utilities.milvus_utilities import connect, delete_items, describe_collection, read_items, stored_items
+from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import plot_similar_images, search, similar_images
 from utilities.video_to_vec import video_to_vec
@@ -116,7 +117,7 @@ def test_a_clip_and_a_picture_find_their_video(client: MilvusClient, client_sett
     assert colour(open_image(first.picture)) == COLOURS[4]
     # A clip first, or last, or alone: every answer belongs to its query.
     for queries in ([picture, clip], [clip, picture], [clip], [picture, picture, clip, clip]):
-        answers = search(queries, "films", 1, client=client, embedder=MeanColour(), settings=client_settings)
+        answers = search(queries, "films", Selection(1), client=client, embedder=MeanColour(), settings=client_settings)
         assert [answer.query for answer in answers] == list(range(len(queries)))
         for each, answer in zip(queries, answers, strict=True):
             assert answer.matches[0].path == ("a/second.mkv" if each == clip else "b/third.webm")

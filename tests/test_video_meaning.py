@@ -17,6 +17,7 @@ from utilities.drawn_videos import draw_videos, moving_pictures, write_video
 from utilities.embedder import Embedder, embedder_of
 from utilities.matches import Match
 from utilities.milvus_utilities import connect, describe_collection
+from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import Answer, search
 from utilities.videos import Video
@@ -36,7 +37,7 @@ class Searched:
     def ask(self, query: Path, top_k: int = VIDEOS) -> Answer:
         client = connect(settings=self.settings)
         (answer,) = search(
-            [query], self.info.name, top_k, client=client, embedder=self.embedder, settings=self.settings
+            [query], self.info.name, Selection(top_k), client=client, embedder=self.embedder, settings=self.settings
         )
         return answer
 

@@ -12,6 +12,7 @@ from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.items import Item, item_id
 from utilities.milvus_utilities import create_collection, flush_and_index, insert_items
+from utilities.selections import Selection
 from utilities.video_search import nearest_videos
 from utilities.videos import Sampling
 
@@ -65,7 +66,7 @@ def test_the_ranking_is_that_of_comparing_everything(client: MilvusClient, metri
     query = unit(random.normal(size=(5, DIMENSION)))
     truth = sorted(videos, key=lambda path: chamfer(query, videos[path], metric) * (1 if metric == "L2" else -1))
     for top_k, offset in ((1, 0), (7, 0), (7, 5), (50, 0)):
-        found = nearest_videos(client, info, query, top_k, offset=offset)
+        found = nearest_videos(client, info, query, Selection(top_k, offset=offset))
         assert [match.path for match in found] == truth[offset : offset + top_k]
         assert [match.rank for match in found] == list(range(offset + 1, offset + len(found) + 1))
         for match in found:
@@ -83,8 +84,8 @@ def test_a_video_that_is_nobodys_nearest_may_be_the_most_similar(client: MilvusC
     videos = {f"{number:03}.mp4": axes[number % len(query)][None] for number in range(20 * len(query))}
     videos["all.mp4"] = unit(query + 0.05)
     info = inserted(client, videos)
-    assert nearest_videos(client, info, query, 1)[0].path == "all.mp4"
-    pages = [nearest_videos(client, info, query, 1, offset=offset)[0].path for offset in range(3)]
+    assert nearest_videos(client, info, query, Selection(1))[0].path == "all.mp4"
+    pages = [nearest_videos(client, info, query, Selection(1, offset=offset))[0].path for offset in range(3)]
     assert len({*pages}) == 3
 
 
@@ -93,7 +94,7 @@ def test_a_stretch_is_found_where_it_is(client: MilvusClient) -> None:
     videos = {f"{n}.mp4": unit(random.normal(size=(30, DIMENSION))) for n in range(5)}
     info = inserted(client, videos)
     query = unit(videos["3.mp4"][12:16] + 0.05 * random.normal(size=(4, DIMENSION)))
-    (match,) = nearest_videos(client, info, query, 1)
+    (match,) = nearest_videos(client, info, query, Selection(1))
     assert match.path == "3.mp4"
     assert [(span.start, span.end) for span in match.spans] == [(12, 16)]
     assert str(match.spans[0]) == "12.0–16.0 s"
@@ -108,7 +109,7 @@ def test_stretches_apart_are_told_apart_those_first_that_show_more(lite: MilvusC
     video = unit(random.normal(size=(40, DIMENSION)))
     info = inserted(lite, {"a.mp4": video, "b.mp4": unit(random.normal(size=(40, DIMENSION)))}, every=0.5)
     query = np.concatenate([video[4:6], video[30:34]])
-    (match, _) = nearest_videos(lite, info, query, 2, step=0.5)
+    (match, _) = nearest_videos(lite, info, query, Selection(2), step=0.5)
     assert match.path == "a.mp4"
     assert match.similarity == pytest.approx(1, abs=1e-5)
     assert [(span.start, span.end) for span in match.spans] == [(15, 17), (2, 3)]
@@ -149,17 +150,21 @@ def test_a_filter_holds_for_videos(client: MilvusClient) -> None:
     videos = {name: unit(random.normal(size=(5, DIMENSION))) for name in names}
     info = inserted(client, videos)
     for name in names:
-        assert nearest_videos(client, info, videos[name][:2], 1)[0].path == name
-    found = nearest_videos(client, info, videos["plain.mp4"][:1], filter='path != "plain.mp4" and width == 64')
+        assert nearest_videos(client, info, videos[name][:2], Selection(1))[0].path == name
+    found = nearest_videos(
+        client, info, videos["plain.mp4"][:1], Selection(filter='path != "plain.mp4" and width == 64')
+    )
     assert {match.path for match in found} == {*names} - {"plain.mp4"}
-    (match,) = nearest_videos(client, info, videos["plain.mp4"][4:], filter='path == "plain.mp4" and time < 2')
+    (match,) = nearest_videos(
+        client, info, videos["plain.mp4"][4:], Selection(filter='path == "plain.mp4" and time < 2')
+    )
     assert {each.time for each in match.frames} <= {0, 1}
     assert match.score < 0.99
-    assert nearest_videos(client, info, videos["plain.mp4"], filter="width == 65") == []
+    assert nearest_videos(client, info, videos["plain.mp4"], Selection(filter="width == 65")) == []
     with pytest.raises(InvalidArgument, match="filter"):
-        nearest_videos(client, info, videos["plain.mp4"], filter="width = = 65")
+        nearest_videos(client, info, videos["plain.mp4"], Selection(filter="width = = 65"))
     with pytest.raises(InvalidArgument, match="top-k of 0"):
-        nearest_videos(client, info, videos["plain.mp4"], 0)
+        nearest_videos(client, info, videos["plain.mp4"], Selection(0))
 
 
 def test_an_empty_collection_holds_no_videos(lite: MilvusClient) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,8 @@ from utilities.videos import Sampling
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
 _INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
+#: Names of the vector fields in their order, where there are several.
+_VECTOR_FIELDS = "lookalike.vector_fields"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
@@ -41,6 +43,8 @@ class CollectionInfo:
     indexed_items: int = 0
     #: Which frames of videos its items are, or show the faces of; None if its files are images.
     sampling: Sampling | None = None
+    #: Of an ensemble: what made the vectors of its further fields, one field for each network.
+    others: tuple[Fingerprint, ...] = ()
 
     @classmethod
     def checked(
@@ -53,6 +57,7 @@ class CollectionInfo:
         root: str | os.PathLike[str] | None,
         index: str,
         sampling: Sampling | None = None,
+        others: tuple[Fingerprint, ...] = (),
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
@@ -63,7 +68,7 @@ class CollectionInfo:
         check_name(name)
         check_metric(metric)
         fingerprint = fingerprint or unstated_fingerprint(DEFAULT_BACKBONE)
-        if dimension != fingerprint.dimension:
+        if dimension != sum(each.dimension for each in (fingerprint, *others)):
             raise InvalidArgument(
                 f"Vectors of {dimension} dimensions do not come from {fingerprint}; pass "
                 "fingerprint=embedder.fingerprint."
@@ -71,23 +76,27 @@ class CollectionInfo:
         resolved = Path(root).resolve() if root is not None else None
         if resolved is not None and not is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
-        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling)
+        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling, others=others)
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
         """The inverse of `properties`; None for a collection that Lookalike did not make."""
-        fingerprint = next((text for key, text in properties.items() if key.startswith(_EMBEDDER)), None)
-        if fingerprint is None:
+        embedders = [key for key in properties if key.startswith(_EMBEDDER)]
+        if not embedders:
             return None
+        if _VECTOR_FIELDS in properties:  # Milvus does not keep the order of properties.
+            embedders = [_EMBEDDER + field for field in properties[_VECTOR_FIELDS].split(",")]
+        first, *others = [Fingerprint.from_json(properties[key]) for key in embedders]
         root = Path(properties[_ROOT]) if _ROOT in properties else None
         return cls(
             name,
             root,
             properties[_METRIC],
-            Fingerprint.from_json(fingerprint),
+            first,
             properties.get(_INDEX, "auto"),
             int(properties.get(_INDEXED_ITEMS, 0)),
             Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
+            tuple(others),
         )
 
     def properties(self) -> dict[str, str]:
@@ -96,8 +105,10 @@ class CollectionInfo:
             _METRIC: self.metric,
             _INDEX: self.index,
             _INDEXED_ITEMS: str(self.indexed_items),
-            _EMBEDDER + self.vector_field: self.fingerprint.to_json(),
+            **{_EMBEDDER + vector_field(each): each.to_json() for each in self.fingerprints},
         }
+        if self.others:
+            properties[_VECTOR_FIELDS] = ",".join(self.vector_fields)
         if self.sampling:
             properties[_SAMPLING] = self.sampling.to_text()
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
@@ -134,9 +145,38 @@ class CollectionInfo:
         return "faces" if self.of_faces else None
 
     @property
-    def vector_field(self) -> str:
-        """Name of the Milvus field that holds the vectors."""
-        return f"embedding_{self.fingerprint.backbone}"
+    def fingerprints(self) -> tuple[Fingerprint, ...]:
+        """What made the vectors of each of its fields."""
+        return (self.fingerprint, *self.others)
+
+    @property
+    def vector_fields(self) -> tuple[str, ...]:
+        """Names of the Milvus fields that hold the vectors, one for each network."""
+        return tuple(vector_field(each) for each in self.fingerprints)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of an item's vectors, which stand side by side wherever they are one array."""
+        return sum(each.dimension for each in self.fingerprints)
+
+    def using(self, backbones: Sequence[str]) -> CollectionInfo:
+        """The same collection as searched by some of its networks alone; not to be noted as what it is.
+
+        Args:
+            backbones: their names, in any case; empty for all.
+
+        Raises:
+            InvalidArgument: one that it does not have.
+        """
+        there = {each.backbone: each for each in self.fingerprints}
+        wanted = [name.lower() for name in dict.fromkeys(backbones)] or list(there)
+        for name in wanted:
+            if name not in there:
+                raise InvalidArgument(
+                    f"The collection {self.name!r} holds no vectors of {name!r}; it holds those of {', '.join(there)}."
+                )
+        first, *others = [there[name] for name in wanted]
+        return replace(self, fingerprint=first, others=tuple(others))
 
     def refuse_unless_same(self, other: CollectionInfo) -> None:
         """Refuse to be used as `other` where that would mix what cannot be mixed.
@@ -145,10 +185,11 @@ class CollectionInfo:
             EmbedderMismatch: vectors of another embedder.
             InvalidArgument: another metric, another root, or other frames.
         """
-        if not self.fingerprint.matches(other.fingerprint):
+        if not are_same(self.fingerprints, other.fingerprints):
             raise EmbedderMismatch(
-                f"The collection {self.name!r} holds vectors of {self.fingerprint}; vectors of {other.fingerprint} "
-                f"cannot be compared with them. Choose another collection, or `lookalike drop {self.name}` first."
+                f"The collection {self.name!r} holds vectors of {in_words(self.fingerprints)}; vectors of "
+                f"{in_words(other.fingerprints)} cannot be compared with them. Choose another collection, or "
+                f"`lookalike drop {self.name}` first."
             )
         if self.metric != other.metric:
             raise InvalidArgument(
@@ -166,6 +207,21 @@ class CollectionInfo:
                 f"The collection {self.name!r} holds the tree {str(self.root)!r}, not {str(other.root)!r}; choose "
                 "another collection, or, if the tree has moved there, say --moved."
             )
+
+
+def vector_field(fingerprint: Fingerprint) -> str:
+    """Name of the Milvus field that holds the vectors of a network."""
+    return f"embedding_{fingerprint.backbone}"
+
+
+def are_same(some: Sequence[Fingerprint], others: Sequence[Fingerprint]) -> bool:
+    """Whether vectors of these networks may meet, each those of the same."""
+    return len(some) == len(others) and all(each.matches(other) for each, other in zip(some, others, strict=True))
+
+
+def in_words(fingerprints: Sequence[Fingerprint]) -> str:
+    """Networks, as errors name them."""
+    return " and ".join(map(str, fingerprints))
 
 
 def check_name(name: str) -> None:

@@ -64,6 +64,9 @@ class Match:
     similarity: float | None
     #: Euclidean distance from the query: smaller is nearer. None unless the collection compares by L2.
     distance: float | None
+    #: What the rankings of several networks, or of several pictures, came to together: larger is better. None where one
+    #: ranking answers.
+    fused: float | None = None
     #: Where in the image it is, in a collection of faces.
     face: Face | None = None
     #: Of a video: seconds at which the frame that matches best is shown.
@@ -80,8 +83,8 @@ class Match:
 
     @property
     def score(self) -> float:
-        """The similarity, or the distance where there is one."""
-        return self.similarity if self.similarity is not None else self.distance or 0.0
+        """The similarity; or the distance, or what rankings were fused to, where there is that."""
+        return next((each for each in (self.fused, self.similarity, self.distance) if each is not None), 0.0)
 
     @property
     def picture(self) -> Path | Still:
@@ -96,8 +99,10 @@ def match_of(
     score: float,
     spans: tuple[Span, ...] = (),
     frames: tuple[FoundFrame, ...] = (),
+    *,
+    fused: bool = False,
 ) -> Match:
-    """A match made of fields that Milvus has returned, and a similarity or a distance."""
+    """A match made of fields that Milvus has returned, and a similarity, a distance, or what rankings were fused to."""
     return Match(
         rank=rank,
         id=row["id"],
@@ -107,8 +112,9 @@ def match_of(
         label=row["label"],
         width=row["width"],
         height=row["height"],
-        similarity=None if info.metric == "L2" else score,
-        distance=score if info.metric == "L2" else None,
+        similarity=None if info.metric == "L2" or fused else score,
+        distance=score if info.metric == "L2" and not fused else None,
+        fused=score if fused else None,
         face=Face.of(row),
         time=row["time"] if info.sampling else None,
         spans=spans,

@@ -11,9 +11,12 @@ import os
 _uri = os.environ.get("MILVUS_URI")
 os.environ["MILVUS_URI"] = ""
 try:
+    from pymilvus import AnnSearchRequest as AnnSearchRequest
     from pymilvus import DataType as DataType
     from pymilvus import MilvusClient as MilvusClient
     from pymilvus import MilvusException as MilvusException
+    from pymilvus import RRFRanker as RRFRanker
+    from pymilvus import WeightedRanker as WeightedRanker
     from pymilvus.client.types import LoadState as LoadState
     from pymilvus.exceptions import ConnectionConfigException as ConnectionConfigException
     from pymilvus.exceptions import ErrorCode as ErrorCode

@@ -102,7 +102,8 @@ def flush_and_index(client: MilvusClient, info: CollectionInfo, items: int) -> C
     with milvus_errors(f"index {info.name!r}"), quiet(client):
         if not _has_index(client, info, wanted, items):
             client.release_collection(info.name)
-            client.drop_index(info.name, info.vector_field)
+            for field in info.vector_fields:
+                client.drop_index(info.name, field)
             # Waiting is a matter of half seconds; Milvus Lite has built the index when it answers.
             client.create_index(info.name, index_params(client, info, wanted, items), sync=not embedded)
             client.load_collection(info.name)
@@ -120,7 +121,7 @@ def _has_index(client: MilvusClient, info: CollectionInfo, wanted: str, items: i
     """Whether it is there, and was not made for a collection of quite another size."""
     if current_index(client, info) != wanted:
         return False
-    lists = client.describe_index(info.name, info.vector_field).get("nlist")  # Milvus Lite does not say.
+    lists = client.describe_index(info.name, info.vector_fields[0]).get("nlist")  # Milvus Lite does not say.
     return lists is None or 0.5 <= _lists(items) / int(lists) <= 2
 
 
@@ -128,7 +129,8 @@ def _wait_until_indexed(client: MilvusClient, info: CollectionInfo) -> None:
     """Milvus Lite indexes what was flushed after it has answered."""
     end = time.monotonic() + SECONDS_TO_INDEX
     while time.monotonic() < end:
-        if not client.describe_index(info.name, info.vector_field)["pending_index_rows"]:
+        described = [client.describe_index(info.name, field) for field in info.vector_fields]
+        if not any(each["pending_index_rows"] for each in described):
             return
         time.sleep(0.02)
 
@@ -152,12 +154,14 @@ def restore_index(client: MilvusClient, info: CollectionInfo) -> None:
 
 
 def current_index(client: MilvusClient, info: CollectionInfo) -> str | None:
-    """The index that a collection has; None between two of them, where a process died."""
+    """The index that a collection has, the same for each of its vector fields; None between two of them, where a
+    process died.
+    """
     with milvus_errors(f"describe the index of {info.name!r}"):
-        found: dict[str, Any] | None = None
-        if info.vector_field in client.list_indexes(info.name):
-            found = client.describe_index(info.name, info.vector_field)
-    return str(found["index_type"]).lower() if found else None
+        if not {*info.vector_fields}.issubset(client.list_indexes(info.name)):
+            return None
+        kinds = {client.describe_index(info.name, field)["index_type"].lower() for field in info.vector_fields}
+    return str(kinds.pop()) if len(kinds) == 1 else None
 
 
 def index_params(client: MilvusClient, info: CollectionInfo, index: str, items: int) -> Any:
@@ -172,13 +176,8 @@ def index_params(client: MilvusClient, info: CollectionInfo, index: str, items: 
     elif index.startswith("ivf"):
         parameters = {"nlist": _lists(items)}
     params = client.prepare_index_params()
-    params.add_index(
-        info.vector_field,
-        index_name=info.vector_field,
-        index_type=index.upper(),
-        metric_type=info.metric,
-        params=parameters,
-    )
+    for field in info.vector_fields:
+        params.add_index(field, index_name=field, index_type=index.upper(), metric_type=info.metric, params=parameters)
     return params
 
 

@@ -13,7 +13,7 @@ from utilities.collection_info import CollectionInfo
 from utilities.items import ITEM_FIELDS
 from utilities.milvus_client import MilvusClient
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES
-from utilities.milvus_search import loaded
+from utilities.milvus_search import loaded, take_vectors
 from utilities.reduction import unit_length
 
 if TYPE_CHECKING:
@@ -99,14 +99,14 @@ def stored_embeddings(
         fields: what to read of each item beside its vector.
 
     Yields:
-        These fields of n items, and their vectors, (n, dimension) float32.
+        These fields of n items, and their vectors, (n, dimension) float32; of an ensemble each item's side by side.
 
     Raises:
         DatabaseError: Milvus failed.
     """
-    page_rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.fingerprint.dimension)))
-    for page in stored_items(client, info.name, fields=[*fields, info.vector_field], page_rows=page_rows):
-        yield page, np.array([row.pop(info.vector_field) for row in page], np.float32)
+    page_rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.dimension)))
+    for page in stored_items(client, info.name, fields=[*fields, *info.vector_fields], page_rows=page_rows):
+        yield page, take_vectors(info, page)
 
 
 def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -124,7 +124,7 @@ def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.
         DatabaseError: Milvus failed.
     """
     place = {int(each): row for row, each in enumerate(ids)}
-    embeddings = np.zeros((len(ids), info.fingerprint.dimension), np.float32)
+    embeddings = np.zeros((len(ids), info.dimension), np.float32)
     for page, vectors in stored_embeddings(client, info):
         wanted = [row for row, each in enumerate(page) if each["id"] in place]
         embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]

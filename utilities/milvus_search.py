@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,18 @@ import numpy as np
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
 from utilities.items import ITEM_FIELDS
-from utilities.milvus_client import LoadState, MilvusClient, MilvusException
+from utilities.milvus_client import (
+    AnnSearchRequest,
+    LoadState,
+    MilvusClient,
+    MilvusException,
+    RRFRanker,
+    WeightedRanker,
+)
 from utilities.milvus_collections import describe_collection
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, milvus_errors
 from utilities.milvus_index import is_embedded, quiet, search_params
+from utilities.reranking import RRF_K
 from utilities.streams import in_order
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 MAX_TOP_K = 16_384
 #: Rows that are looked through at a time, where only some are kept: a bound on memory.
 ROWS_TOGETHER = 100_000
+#: Matches of each ranking that are fused, or twice as many as are wanted.
+FUSED = 500
 #: Queries of one message to a server.
 QUERIES_TOGETHER = 256
 
@@ -45,21 +56,27 @@ def nearest_neighbours(
     filter: str = "",
     fields: Sequence[str] = ITEM_FIELDS,
     offset: int = 0,
+    weights: Sequence[float] = (),
 ) -> list[list[dict[str, Any]]]:
     """The nearest items of each of several vectors.
+
+    In an ensemble each network has a ranking of its own, and Milvus fuses them: by reciprocal rank (`reranking.RRF_K`),
+    or, with `weights`, by the weighted sum of similarities, each brought to 0 to 1.
 
     Args:
         client: from `connect`.
         collection: its name, or what `describe_collection` said of it, which saves asking again.
-        embeddings: (n, dimension); n may be any number, they are sent in messages of at most `MESSAGE_BYTES`.
+        embeddings: (n, dimension), of an ensemble each query's vectors side by side; n may be any number, they are sent
+            in messages of at most `MESSAGE_BYTES`.
         top_k: matches for each, 1 to `MAX_TOP_K`.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
         fields: what to read of each match, beside its id; where many are asked for, most of the time goes there.
         offset: how many of the nearest to pass over; with `top_k` at most `MAX_TOP_K`.
+        weights: of an ensemble's networks, from 0 to 1 each; empty to fuse by rank.
 
     Returns:
         n lists, nearest first, each of at most `top_k` dictionaries: these fields, `id`, and `score`, which is the
-        cosine or inner product, or for L2 the Euclidean distance.
+        cosine or inner product, or for L2 the Euclidean distance; of an ensemble what the fusion came to.
 
     Raises:
         InvalidArgument: `top_k` or `offset` out of range, vectors of another dimension, or an expression that Milvus
@@ -70,7 +87,7 @@ def nearest_neighbours(
     check_depth(top_k, offset)
     info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
     embeddings = np.asarray(embeddings, dtype=np.float32)
-    dimension = info.fingerprint.dimension
+    dimension = info.dimension
     if embeddings.ndim != 2 or embeddings.shape[1] != dimension:
         raise InvalidArgument(
             f"The collection {info.name!r} holds vectors of {dimension} dimensions; embeddings of shape "
@@ -81,7 +98,7 @@ def nearest_neighbours(
     if not is_embedded(client):
         # While one answer is read the server works on the next; Milvus Lite has a cost of its own for each message.
         step, ahead = min(step, QUERIES_TOGETHER), 2
-    search = partial(_search, client, info, top_k, filter, list(fields), offset)
+    search = partial(_search, client, info, top_k, filter, list(fields), offset, weights)
     messages = [embeddings[start : start + step] for start in range(0, len(embeddings), step)]
     with loaded(client, info.name, "search", filter):
         if len(messages) == 1:
@@ -114,6 +131,7 @@ def nearest_that(
     filter: str = "",
     fields: Sequence[str] = ITEM_FIELDS,
     depth: int | None = None,
+    weights: Sequence[float] = (),
 ) -> list[list[dict[str, Any]]]:
     """The nearest items that are kept, of each of several vectors: where too few are, it is looked further.
 
@@ -126,6 +144,7 @@ def nearest_that(
         filter: as for `nearest_neighbours`.
         fields: as for `nearest_neighbours`.
         depth: how many items to look at first; by default as many as are wanted.
+        weights: as for `nearest_neighbours`.
 
     Returns:
         n lists as `nearest_neighbours` returns them; shorter ones where no more are kept among the nearest `MAX_TOP_K`.
@@ -140,7 +159,7 @@ def nearest_that(
         together = max(1, ROWS_TOGETHER // depth)
         for start in range(0, len(wanted), together):
             some = wanted[start : start + together]
-            answers = nearest_neighbours(client, info, embeddings[some], depth, filter, fields)
+            answers = nearest_neighbours(client, info, embeddings[some], depth, filter, fields, weights=weights)
             for number, rows in zip(some, answers, strict=True):
                 found[number] = keep(number, rows)[:top_k]
                 if len(found[number]) < top_k and len(rows) == depth < MAX_TOP_K:
@@ -151,10 +170,27 @@ def nearest_that(
 
 def first_of_each_file(_: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For `nearest_that`: of items that come nearest first, those that are the first of their files."""
-    nearest: dict[str, dict[str, Any]] = {}
+    return first_of_each(itemgetter("path"), rows)
+
+
+def first_of_each(key: Callable[[dict[str, Any]], object], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of some rows that are the first with their key."""
+    first: dict[object, dict[str, Any]] = {}
     for row in rows:
-        nearest.setdefault(row["path"], row)
-    return list(nearest.values())
+        first.setdefault(key(row), row)
+    return list(first.values())
+
+
+def by_field(info: CollectionInfo, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Vectors by the fields that they are for: (…, dimension) is taken apart where those of one network end."""
+    ends = np.cumsum([each.dimension for each in info.fingerprints])[:-1]
+    return dict(zip(info.vector_fields, np.split(vectors, ends, axis=-1), strict=True))
+
+
+def take_vectors(info: CollectionInfo, rows: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
+    """The vectors out of rows that were read with `info.vector_fields`: (n, dimension) float32, side by side."""
+    columns = [np.array([row.pop(field) for row in rows], np.float32) for field in info.vector_fields]
+    return np.concatenate(columns, axis=1) if rows else np.empty((0, info.dimension), np.float32)
 
 
 def path_is(path: str) -> str:
@@ -169,6 +205,7 @@ def _search(
     filter: str,
     fields: list[str],
     offset: int,
+    weights: Sequence[float],
     embeddings: NDArray[np.float32],
 ) -> list[list[dict[str, Any]]]:
     """One message, and another where an index that does not look everywhere has found too few."""
@@ -176,23 +213,35 @@ def _search(
     def row(hit: Mapping[str, Any]) -> dict[str, Any]:
         distance = float(hit["distance"])
         # Milvus returns the square of the Euclidean distance.
-        score = math.sqrt(max(distance, 0.0)) if info.metric == "L2" else distance
+        score = math.sqrt(max(distance, 0.0)) if info.metric == "L2" and not info.others else distance
         return {**hit["entity"], "id": hit["id"], "score": score}
 
     def ask(queries: NDArray[np.float32], parameters: dict[str, Any]) -> list[list[dict[str, Any]]]:
-        answer = client.search(
-            info.name,
-            data=list(queries),
-            anns_field=info.vector_field,
-            limit=top_k,
-            offset=offset,
-            filter=filter,
-            output_fields=fields,
-            search_params=parameters,
-        )
+        parts = by_field(info, queries)
+        if not info.others:
+            ((field, vectors),) = parts.items()
+            answer = client.search(
+                info.name,
+                data=list(vectors),
+                anns_field=field,
+                limit=top_k,
+                offset=offset,
+                filter=filter,
+                output_fields=fields,
+                search_params=parameters,
+            )
+        else:
+            requests = [
+                AnnSearchRequest(list(vectors), field, parameters, looked_at, expr=filter or None)
+                for field, vectors in parts.items()
+            ]
+            ranker = WeightedRanker(*weights) if weights else RRFRanker(RRF_K)
+            answer = client.hybrid_search(info.name, requests, ranker, limit=top_k, offset=offset, output_fields=fields)
         return [[row(hit) for hit in hits] for hits in answer]
 
-    quick, thorough = (search_params(client, info, offset + top_k, filter, thorough=each) for each in (False, True))
+    # The same whatever the page, so that pages fit together.
+    looked_at = min(MAX_TOP_K, max(FUSED, 2 * (offset + top_k))) if info.others else offset + top_k
+    quick, thorough = (search_params(client, info, looked_at, filter, thorough=each) for each in (False, True))
     found = ask(embeddings, quick)
     too_few = [number for number, rows in enumerate(found) if len(rows) < top_k]
     if too_few and quick != thorough:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,19 +33,23 @@ from utilities.milvus_index import check_index as check_index
 from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
-from utilities.milvus_index import index_params, restore_index
+from utilities.milvus_index import index_params, is_embedded, restore_index
 from utilities.milvus_reading import count_items as count_items
 from utilities.milvus_reading import find_item as find_item
 from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
+from utilities.milvus_search import FUSED as FUSED
 from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
+from utilities.milvus_search import by_field as by_field
 from utilities.milvus_search import check_depth as check_depth
+from utilities.milvus_search import first_of_each as first_of_each
 from utilities.milvus_search import first_of_each_file as first_of_each_file
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
 from utilities.milvus_search import nearest_that as nearest_that
 from utilities.milvus_search import path_is as path_is
+from utilities.milvus_search import take_vectors as take_vectors
 from utilities.patience import patiently
 from utilities.settings import Settings
 from utilities.videos import Sampling
@@ -52,6 +57,8 @@ from utilities.videos import Sampling
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: The first version of a server that has several vector fields in a collection, and hybrid search.
+SEVERAL_FIELDS = (2, 4)
 #: What makes a call that may be repeated, such as `patiently`.
 Attempt = Callable[[Callable[[], object]], object]
 
@@ -70,26 +77,28 @@ def create_collection(
     root: str | os.PathLike[str] | None = None,
     index: str | None = None,
     sampling: Sampling | None = None,
+    others: tuple[Fingerprint, ...] = (),
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
-    The schema: the fields of `Item`, one vector field, and dynamic fields for whatever else is inserted. It begins with
-    an exact (FLAT) index; `flush_and_index` builds another when the items are there.
+    The schema: the fields of `Item`, a vector field for each network, and dynamic fields for whatever else is inserted.
+    It begins with an exact (FLAT) index; `flush_and_index` builds another when the items are there.
 
     Args:
         client: from `connect`.
         name: letters, digits and underscores, not beginning with a digit, at most 200.
-        dimension: length of a vector.
+        dimension: length of a vector; of an ensemble, of all of an item's vectors together.
         metric: `"COSINE"`, `"L2"` or `"IP"`.
         fingerprint: `embedder.fingerprint`. By default the collection is taken to hold vectors of the default embedder,
             ResNet50 with ImageNet weights, as `image_to_vec` makes them.
         root: directory that paths are relative to; by default the first insert settles it.
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, which begins as `"auto"`.
         sampling: of a collection of videos, which of their frames its items are; None for one of images.
+        others: of an ensemble, the fingerprints of its further networks.
 
     Raises:
-        InvalidArgument: a name, an index or a metric that Milvus does not take, or a dimension that is not the
-            embedder's.
+        InvalidArgument: a name, an index or a metric that Milvus does not take, a dimension that is not the
+            embedder's, or an ensemble on a server that has one vector field a collection.
         EmbedderMismatch: the collection exists with vectors of another embedder.
         DatabaseError: Milvus failed.
     """
@@ -102,6 +111,7 @@ def create_collection(
         root=root,
         index=index or "auto",
         sampling=sampling,
+        others=others,
     )
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):
@@ -109,6 +119,8 @@ def create_collection(
             existing.refuse_unless_same(wanted)
             restore_index(client, existing)
             return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint, index=index)
+        if others:
+            _check_several_fields(client)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("path", DataType.VARCHAR, max_length=65_535)
@@ -117,7 +129,8 @@ def create_collection(
         for number in ("width", "height", "file_size", "file_mtime_ns"):
             schema.add_field(number, DataType.INT64)
         schema.add_field("file_digest", DataType.VARCHAR, max_length=32)
-        schema.add_field(wanted.vector_field, DataType.FLOAT_VECTOR, dim=dimension)
+        for field, each in zip(wanted.vector_fields, wanted.fingerprints, strict=True):
+            schema.add_field(field, DataType.FLOAT_VECTOR, dim=each.dimension)
         remove_debris(client, name)
         client.create_collection(
             name,
@@ -130,6 +143,17 @@ def create_collection(
         client.create_index(name, index_params(client, wanted, "flat", 0), sync=False)
         client.load_collection(name)
     return wanted
+
+
+def _check_several_fields(client: MilvusClient) -> None:
+    version = str(client.get_server_version())
+    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
+    if not is_embedded(client) and numbers < SEVERAL_FIELDS:
+        raise InvalidArgument(
+            f"The Milvus server is version {version.lstrip('v')}, which has one vector field a collection and no "
+            "hybrid search: several networks in one collection need 2.4 or newer, or the embedded database; load with "
+            "one --backbone, or leave out MILVUS_URI."
+        )
 
 
 def settle(
@@ -212,10 +236,10 @@ def _insert_embeddings(
 ) -> list[int]:
     info = describe_collection(client, name)
     embeddings = np.asarray(embeddings, dtype=np.float32)
-    if embeddings.shape != (len(paths), info.fingerprint.dimension):
+    if embeddings.shape != (len(paths), info.dimension):
         raise InvalidArgument(
             f"{len(paths)} paths and the collection {name!r} need embeddings of shape "
-            f"({len(paths)}, {info.fingerprint.dimension}), not {embeddings.shape}."
+            f"({len(paths)}, {info.dimension}), not {embeddings.shape}."
         )
     if not np.isfinite(embeddings).all():
         raise InvalidArgument("The embeddings hold values that are not finite.")
@@ -264,7 +288,7 @@ def insert_items(
         client: from `connect`.
         info: the collection.
         items: n items; an item whose id is there already replaces it.
-        embeddings: (n, dimension) float32.
+        embeddings: (n, dimension) float32; of an ensemble each item's vectors side by side.
         attempt: what sends each message, by a call that may be repeated; by default it is sent once. To repeat the
             whole instead would never end where a server limits the rate: the first message would use it up each time.
 
@@ -277,7 +301,7 @@ def insert_items(
         with milvus_errors(f"insert into {info.name!r}"):
             client.upsert(
                 info.name,
-                [{**item.row(), **item.attributes, info.vector_field: embedding} for item, embedding in rows],
+                [{**item.row(), **item.attributes, **by_field(info, embedding)} for item, embedding in rows],
                 retry_times=RETRIES,
             )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from utilities.crops import Crop
 from utilities.errors import ImageError, MissingPackage
@@ -79,6 +79,24 @@ def image_grid(
         row, column = divmod(index, columns)
         _draw_tile(figure.add_subplot(grid[row, column + 2], anchor="N"), tile, settings)
     return figure
+
+
+def mosaic(like: Sequence[ImageSource], unlike: Sequence[ImageSource], settings: Settings | None = None) -> Image.Image:
+    """Several query pictures as one, in a square of tiles; what the matches are not to be like is crossed out."""
+    tiles = [open_image(each, settings, at_least=_THUMBNAIL) for each in (*like, *unlike)]
+    columns = math.ceil(math.sqrt(len(tiles)))
+    side = _THUMBNAIL // columns
+    whole = Image.new("RGB", (columns * side, math.ceil(len(tiles) / columns) * side), "white")
+    for number, tile in enumerate(tiles):
+        tile.thumbnail((side - 4, side - 4))
+        if number >= len(like):
+            drawn, (right, bottom) = ImageDraw.Draw(tile), tile.size
+            for line in ((0, 0, right, bottom), (0, bottom, right, 0)):
+                drawn.line(line, "white", 9)
+                drawn.line(line, "#c01818", 5)
+        row, column = divmod(number, columns)
+        whole.paste(tile, (column * side + (side - tile.width) // 2, row * side + (side - tile.height) // 2))
+    return whole
 
 
 def video_grid(

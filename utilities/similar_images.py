@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from utilities.collection_info import CollectionInfo
+from utilities.collection_info import CollectionInfo, are_same, in_words
 from utilities.download import is_url
-from utilities.embedder import Embedder, embedder_of
+from utilities.embedder import Embedder
+from utilities.ensembles import embedder_of_all, fingerprints_of
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.face_to_vec import faces_of
 from utilities.faces import Face
@@ -21,16 +22,11 @@ from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
 from utilities.matches import Match as Match
 from utilities.matches import match_of
-from utilities.milvus_utilities import (
-    check_depth,
-    connect,
-    describe_collection,
-    first_of_each_file,
-    nearest_neighbours,
-    nearest_that,
-    settle,
-)
+from utilities.milvus_utilities import FUSED, MAX_TOP_K, connect, describe_collection, settle
+from utilities.ranking import first_of_groups, ranked_items
+from utilities.selections import NEAREST, Selection
 from utilities.settings import Settings
+from utilities.several_queries import TOGETHER, Together, combined_vector, fused_rankings
 from utilities.video_search import nearest_videos
 from utilities.video_to_vec import clip_to_vec
 from utilities.videos import Still, is_video
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
 class Answer:
     """What one search found."""
 
-    #: Which of the queries it answers, from 0.
+    #: Which of the queries it answers, from 0; where all of them are one query, 0.
     query: int
     matches: list[Match]
     #: In a collection of faces, those of the query, the largest first, and the number, from 1, of the one that was
@@ -62,6 +58,7 @@ def similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
+    selection: Selection | None = None,
     face: int | None = None,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
@@ -75,6 +72,7 @@ def similar_images(
         collection: its name.
         top_k: how many matches, from 1 to 16,384; fewer come back where the collection holds fewer.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`.
+        selection: instead of both, everything that can be wished for, such as `Selection(expand=10)`.
         face: in a collection of faces, which face of the query is searched for; by default 1, the largest.
         client: from `connect`; a new connection by default.
         embedder: what embeds the query; by default the collection's own.
@@ -96,18 +94,17 @@ def similar_images(
         >>> [match.path for match in similar_images("query.jpg", collection="train", top_k=3)]
         ['n01440764/n01440764_36.JPEG', 'n01440764/n01440764_105.JPEG', 'n01494475/n01494475_12.JPEG']
     """
-    (answer,) = search(
-        [query], collection, top_k, filter=filter, face=face, client=client, embedder=embedder, settings=settings
-    )
+    selection = selection or Selection(top_k, filter)
+    (answer,) = search([query], collection, selection, face=face, client=client, embedder=embedder, settings=settings)
     return answer.matches
 
 
 def search(
     queries: Sequence[ImageSource],
     collection: str,
-    top_k: int = 20,
+    selection: Selection = NEAREST,
     *,
-    filter: str = "",
+    together: Together | None = None,
     face: int | Literal["all"] | None = None,
     names: Sequence[str] = (),
     client: MilvusClient | None = None,
@@ -119,8 +116,8 @@ def search(
     Args:
         queries: as `similar_images` takes each.
         collection: its name.
-        top_k: how many matches for each.
-        filter: a Milvus expression that the matches satisfy.
+        selection: which matches of each.
+        together: whether, and how, all of them are one query; by default each is one by itself.
         face: in a collection of faces, which of each query's to search for, or all of them, each by itself; by default
             1, the largest.
         names: what errors call the queries; by default their paths or URLs.
@@ -129,7 +126,8 @@ def search(
         settings: limits and places; from the environment by default.
 
     Returns:
-        An answer for each query, in their order; where all faces are searched for, one for each of these.
+        An answer for each query, in their order; where all faces are searched for, one for each of these; where all
+        queries are one, a single one.
 
     Raises:
         InvalidArgument: a query has no face of that number, or the collection none at all.
@@ -138,13 +136,16 @@ def search(
     settings = settings or Settings.load()
     client = client or connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
-    embedder = embedder or embedder_of(info.fingerprint, settings)
-    if not info.fingerprint.matches(embedder.fingerprint):
+    used = selection.check(info)
+    embedder = embedder or embedder_of_all(used.fingerprints, settings)
+    made_by = fingerprints_of(embedder)
+    if not are_same(used.fingerprints, made_by):
         raise EmbedderMismatch(
-            f"The collection {collection!r} holds vectors of {info.fingerprint}; a query embedded by "
-            f"{embedder.fingerprint} cannot be compared with them. Leave the embedder out to use the collection's own."
+            f"The collection {collection!r} holds vectors of {in_words(used.fingerprints)}; a query embedded by "
+            f"{in_words(made_by)} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
-    info = settle(client, info, fingerprint=embedder.fingerprint)
+    settle(client, info, fingerprint=made_by[0])
+    info = used
     if face is not None and not info.of_faces:
         raise InvalidArgument(f"--face is for collections of faces; {collection!r} holds {info.what}.")
     titles = names or [str(query) if isinstance(query, (str, os.PathLike)) else "" for query in queries]
@@ -152,17 +153,25 @@ def search(
     clips, pictures = ([each for each in numbered if is_video(each[1]) == clip] for clip in (True, False))
     if face is not None and clips:
         raise InvalidArgument("--face is for pictures; of a clip the largest face of each frame is searched with.")
+    if together and (clips or info.sampling):
+        raise InvalidArgument(
+            f"Several pictures are one query in collections of images and of faces; {collection!r} holds {info.what}, "
+            "where each query is searched for by itself."
+        )
     answers = [
-        _clip_answer(client, info, number, str(query), title, embedder, top_k, filter) for number, query, title in clips
+        _clip_answer(client, info, number, str(query), title, embedder, selection) for number, query, title in clips
     ]
-    if pictures and info.of_faces:
+    if not pictures:
+        return answers
+    if info.of_faces:
         sought, vectors = _sought_faces(pictures, face, embedder, settings)
-        found = nearest_matches(client, info, vectors, top_k, filter)
-        answers += [replace(answer, matches=matches) for answer, matches in zip(sought, found, strict=True)]
-    elif pictures:
+    else:
+        sought = [Answer(number, [], [], None) for number, *_ in pictures]
         vectors = embed_images([query for _, query, _ in pictures], embedder, settings)
-        found = nearest_matches(client, info, vectors, top_k, filter)
-        answers += [Answer(number, matches, [], None) for (number, *_), matches in zip(pictures, found, strict=True)]
+    if together:  # Their faces, if any, are of several pictures.
+        return [Answer(0, matches_of_several(client, info, vectors, selection, together), [], None)]
+    found = nearest_matches(client, info, vectors, selection)
+    answers += [replace(answer, matches=matches) for answer, matches in zip(sought, found, strict=True)]
     return sorted(answers, key=lambda answer: answer.query)
 
 
@@ -189,8 +198,7 @@ def _clip_answer(
     file: str,
     title: str,
     embedder: Embedder,
-    top_k: int,
-    filter: str,
+    selection: Selection,
 ) -> Answer:
     if not info.sampling:
         raise InvalidArgument(
@@ -200,7 +208,7 @@ def _clip_answer(
     if is_url(file):
         raise InvalidArgument(f"{title} is the address of a video, which is not fetched; give a file.")
     clip = clip_to_vec(file, embedder, name=title)
-    matches = nearest_videos(client, info, clip.embeddings, top_k, filter, step=clip.step)
+    matches = nearest_videos(client, info, clip.embeddings, selection, step=clip.step)
     faces = [clip.face] if clip.face else []
     return Answer(number, matches, faces, 1 if faces else None, clip.picture)
 
@@ -220,32 +228,75 @@ def checked_face(number: int | None, faces: Sequence[Face], name: str = "") -> i
 
 
 def nearest_matches(
+    client: MilvusClient, info: CollectionInfo, embeddings: NDArray[np.float32], selection: Selection = NEAREST
+) -> list[list[Match]]:
+    """The nearest items of vectors.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        embeddings: (n, dimension) of the networks in use, of an ensemble each query's vectors side by side.
+        selection: which matches of each.
+
+    Returns:
+        For each of the n vectors its matches, the best first, whose ranks begin at `selection.offset` + 1. Of several
+        faces in one image only the nearest is a match; of videos, each vector finds those that show it.
+
+    Raises:
+        InvalidArgument: as `Selection.check` does.
+        LookalikeError: as for `nearest_neighbours`.
+    """
+    info = selection.check(info)
+    if info.sampling:
+        return [nearest_videos(client, info, vector[None], selection) for vector in embeddings]
+    fields = [*ITEM_FIELDS, *info.attributes]
+    return [
+        _matches(info, rows, selection.offset, fused=bool(info.others))
+        for rows in ranked_items(client, info, embeddings, selection, fields)
+    ]
+
+
+def matches_of_several(
     client: MilvusClient,
     info: CollectionInfo,
     embeddings: NDArray[np.float32],
-    top_k: int = 20,
-    filter: str = "",
-    offset: int = 0,
-) -> list[list[Match]]:
-    """The nearest items of vectors; arguments and errors as for `nearest_neighbours`.
+    selection: Selection,
+    together: Together,
+) -> list[Match]:
+    """The items that several pictures as one query find.
 
-    Returns:
-        For each of the n vectors its matches, nearest first, whose ranks begin at `offset` + 1. Of several faces in one
-        image only the nearest is a match; of videos, each vector finds those that show it.
+    Args:
+        client: from `connect`.
+        info: the collection.
+        embeddings: (n, dimension), as for `nearest_matches`; those of what is not wanted come last.
+        selection: which matches.
+        together: how the pictures are one query.
+
+    Raises:
+        InvalidArgument: nothing is wanted; or what fused rankings do not have, a similarity.
+        LookalikeError: as for `nearest_matches`.
     """
-    if info.sampling:
-        return [nearest_videos(client, info, vector[None], top_k, filter, offset) for vector in embeddings]
-    fields = [*ITEM_FIELDS, *info.attributes]
-    check_depth(top_k, offset)
-    if info.of_faces:  # Milvus's own grouping is not in servers before 2.4.
-        nearest = nearest_that(first_of_each_file, client, info, embeddings, offset + top_k, filter, fields)
-        neighbours = [rows[offset:] for rows in nearest]
-    else:
-        neighbours = nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset)
-    return [
-        [match_of(info, rank, row, row["score"]) for rank, row in enumerate(rows, start=offset + 1)]
-        for rows in neighbours
-    ]
+    wanted = len(embeddings) - together.unlike
+    if together.by not in TOGETHER:
+        raise InvalidArgument(f"There is no --together {together.by!r}; choose one of {', '.join(TOGETHER)}.")
+    if wanted < 1:
+        raise InvalidArgument("Nothing is wanted; give pictures to be like, too.")
+    if together.by == "vector":
+        vector = combined_vector(info, embeddings[:wanted], embeddings[wanted:])
+        (matches,) = nearest_matches(client, info, vector[None], selection)
+        return matches
+    if selection.min_similarity is not None:
+        raise InvalidArgument("--min-similarity: fused rankings have no similarity; leave it out.")
+    end = selection.offset + selection.top_k
+    info = selection.check(info)
+    whole = replace(selection, offset=0, top_k=min(MAX_TOP_K, max(FUSED, 2 * end)), group_by="")
+    rankings = ranked_items(client, info, embeddings, whole, [*ITEM_FIELDS, *info.attributes])
+    fused = first_of_groups(info, selection)(fused_rankings(rankings[:wanted], rankings[wanted:]))
+    return _matches(info, fused[selection.offset : end], selection.offset, fused=True)
+
+
+def _matches(info: CollectionInfo, rows: Sequence[dict[str, Any]], offset: int, *, fused: bool) -> list[Match]:
+    return [match_of(info, rank, row, row["score"], fused=fused) for rank, row in enumerate(rows, start=offset + 1)]
 
 
 def plot_similar_images(
@@ -254,6 +305,7 @@ def plot_similar_images(
     top_k: int = 20,
     *,
     filter: str = "",
+    selection: Selection | None = None,
     face: int | None = None,
     client: MilvusClient | None = None,
     embedder: Embedder | None = None,
@@ -261,9 +313,8 @@ def plot_similar_images(
 ) -> Figure:
     """A figure of a query and its nearest neighbours; arguments and errors as for `similar_images`."""
     settings = settings or Settings.load()
-    (answer,) = search(
-        [query], collection, top_k, filter=filter, face=face, client=client, embedder=embedder, settings=settings
-    )
+    selection = selection or Selection(top_k, filter)
+    (answer,) = search([query], collection, selection, face=face, client=client, embedder=embedder, settings=settings)
     return plot_answer(query, answer, settings=settings)
 
 

@@ -20,12 +20,12 @@ from utilities.items import ITEM_FIELDS
 from utilities.matches import FoundFrame, Match, Span, match_of
 from utilities.milvus_utilities import (
     MAX_TOP_K,
-    check_depth,
     first_of_each_file,
     nearest_neighbours,
     nearest_that,
     path_is,
 )
+from utilities.selections import NEAREST, Selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,9 +58,7 @@ def nearest_videos(
     client: MilvusClient,
     info: CollectionInfo,
     frames: NDArray[np.float32],
-    top_k: int = 20,
-    filter: str = "",
-    offset: int = 0,
+    selection: Selection = NEAREST,
     *,
     step: float = 0.0,
 ) -> list[Match]:
@@ -70,20 +68,19 @@ def nearest_videos(
         client: from `connect`.
         info: a collection of videos.
         frames: (n, dimension) float32, in their order; one for an image or a face.
-        top_k: how many videos.
-        filter: a Milvus expression that their frames satisfy.
-        offset: how many of the nearest to pass over.
+        selection: which videos; its filter is one that their frames satisfy.
         step: seconds from one of the query's frames to the next.
 
     Returns:
-        At most `top_k` videos, the most similar first. Similarities are exact; so are the ranks, but for last ones
-        among which there is little to choose (`MOST_COMPARED`).
+        At most `selection.top_k` videos, the most similar first. Similarities are exact; so are the ranks, but for last
+        ones among which there is little to choose (`MOST_COMPARED`).
 
     Raises:
         LookalikeError: as for `nearest_neighbours`.
     """
-    check_depth(top_k, offset)
-    wanted = offset + top_k
+    selection.check(info)
+    filter, offset, least = selection.filter, selection.offset, selection.min_similarity
+    wanted = offset + selection.top_k
     sign = _sign(info)
     found: dict[str, tuple[float, list[_Rows]]] = {}
     files = max(wanted, LEAST_FILES)
@@ -107,6 +104,7 @@ def nearest_videos(
         files *= 4
     gap = GAP * max(step, (info.sampling and info.sampling.every) or 1.0)
     ranked = sorted(found.values(), key=lambda each: -each[0])[offset:wanted]
+    ranked = [each for each in ranked if least is None or each[0] >= least]
     return [_match(info, rank, sign * score, rows, gap) for rank, (score, rows) in enumerate(ranked, start=offset + 1)]
 
 

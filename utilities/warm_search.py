@@ -18,6 +18,7 @@ from utilities.embedder import Embedder, embed_in_batches, embedder_of
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import settle
+from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import Match, nearest_matches
 from utilities.video_search import nearest_videos
@@ -31,15 +32,6 @@ if TYPE_CHECKING:
 TOGETHER = 8
 #: Batches under way at once: while one is searched with, the next is embedded.
 BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which matches of a query to return; errors as for `nearest_neighbours`."""
-
-    top_k: int = 20
-    filter: str = ""
-    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +126,7 @@ class WarmSearch:
             LookalikeError: as for `clip_to_vec` and `nearest_videos`.
         """
         clip = clip_to_vec(file, self.embedder(info), name=name, patience=patience)
-        top_k, filter, offset = selection.top_k, selection.filter, selection.offset
-        return nearest_videos(self.client, info, clip.embeddings, top_k, filter, offset, step=clip.step)
+        return nearest_videos(self.client, info, clip.embeddings, selection, step=clip.step)
 
     def close(self) -> None:
         """Finish what was asked for."""
@@ -150,9 +141,7 @@ class WarmSearch:
         for (info, selection), rows in alike.items():
             try:
                 together = np.stack([vectors[row] for row in rows])
-                found: Sequence[list[Match] | Exception] = nearest_matches(
-                    self.client, info, together, selection.top_k, selection.filter, selection.offset
-                )
+                found: Sequence[list[Match] | Exception] = nearest_matches(self.client, info, together, selection)
             except LookalikeError as error:  # which is no matter of the others in the batch
                 found = [error] * len(rows)
             answers.update(zip(rows, found, strict=True))

@@ -12,8 +12,8 @@ from utilities.faces import Face
 from utilities.items import Item
 from utilities.matches import FoundFrame
 from utilities.milvus_search import MAX_TOP_K
+from utilities.selections import Selection
 from utilities.similar_images import Match
-from utilities.warm_search import Selection
 
 #: An id has up to 63 bits, of which a number of JavaScript, and so of many a JSON parser, holds 53 (RFC 8259, section
 #: 6); as text it arrives whole.

@@ -22,6 +22,7 @@ from utilities.errors import InvalidArgument
 from utilities.faces import DETECTION_SIDE, find_faces, no_face
 from utilities.image_files import ImageSource, open_image, read_pixels
 from utilities.items import printable
+from utilities.milvus_utilities import take_vectors
 from utilities.similar_images import Match, checked_face
 from utilities.thumbnails import as_jpeg
 from utilities.videos import is_video
@@ -134,8 +135,9 @@ async def _submitted(
         if asked.vector is not None:
             return _Sought(service.search.by_vector(info, np.array(asked.vector), asked.selection))
         if asked.id is not None and asked.part is None:
-            item = await run_sync(known_item, service, info, asked.id, [info.vector_field])
-            return _Sought(service.search.by_vector(info, np.array(item[info.vector_field]), asked.selection))
+            item = await run_sync(known_item, service, info, asked.id, info.vector_fields)
+            (vector,) = take_vectors(info, [item])
+            return _Sought(service.search.by_vector(info, vector, asked.selection))
         if asked.id is not None:
             stored = await run_sync(picture_of, service, info, asked.id)
             return await _decoded(service, info, asked, (lambda: stored, f"The file of the item {asked.id}"))
