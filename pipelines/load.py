@@ -134,6 +134,7 @@ def run(
             raise InvalidArgument("--every, --scenes and --faces say something of videos; give --what videos, too.")
         wanted = Wanted(what, backbone, weights, runtime, precision, pca, whiten, faces)
         if existing:
+            existing.refuse_new_items()
             metric = (metric or existing.metric).upper()
             refuse_another_embedder(existing, wanted)
             sampling = sampling or existing.sampling

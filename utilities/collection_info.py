@@ -20,6 +20,7 @@ from utilities.videos import Sampling
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
 _INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
+_AUGMENTED = "lookalike.augmented"
 #: Names of the vector fields in their order, where there are several.
 _VECTOR_FIELDS = "lookalike.vector_fields"
 #: Followed by the name of the vector field that this embedder fills.
@@ -45,6 +46,8 @@ class CollectionInfo:
     sampling: Sampling | None = None
     #: Of an ensemble: what made the vectors of its further fields, one field for each network.
     others: tuple[Fingerprint, ...] = ()
+    #: Neighbours that each item's vectors were moved towards; 0 for none.
+    augmented: int = 0
 
     @classmethod
     def checked(
@@ -97,6 +100,7 @@ class CollectionInfo:
             int(properties.get(_INDEXED_ITEMS, 0)),
             Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
             tuple(others),
+            int(properties.get(_AUGMENTED, 0)),
         )
 
     def properties(self) -> dict[str, str]:
@@ -107,6 +111,8 @@ class CollectionInfo:
             _INDEXED_ITEMS: str(self.indexed_items),
             **{_EMBEDDER + vector_field(each): each.to_json() for each in self.fingerprints},
         }
+        if self.augmented:
+            properties[_AUGMENTED] = str(self.augmented)
         if self.others:
             properties[_VECTOR_FIELDS] = ",".join(self.vector_fields)
         if self.sampling:
@@ -178,6 +184,18 @@ class CollectionInfo:
         first, *others = [there[name] for name in wanted]
         return replace(self, fingerprint=first, others=tuple(others))
 
+    def refuse_new_items(self) -> None:
+        """Refuse to be inserted into, where vectors as a network makes them would stand among others.
+
+        Raises:
+            InvalidArgument: the vectors of its items were moved towards their neighbours.
+        """
+        if self.augmented:
+            raise InvalidArgument(
+                f"The vectors of {self.name!r} were moved towards their neighbours; load into the collection that it "
+                f"was made of, and then `lookalike augment` that one --into {self.name} again."
+            )
+
     def refuse_unless_same(self, other: CollectionInfo) -> None:
         """Refuse to be used as `other` where that would mix what cannot be mixed.
 
@@ -191,6 +209,8 @@ class CollectionInfo:
                 f"{in_words(other.fingerprints)} cannot be compared with them. Choose another collection, or "
                 f"`lookalike drop {self.name}` first."
             )
+        if self.augmented != other.augmented:
+            self.refuse_new_items()
         if self.metric != other.metric:
             raise InvalidArgument(
                 f"The collection {self.name!r} compares by {self.metric}, not {other.metric}; choose another "

@@ -113,13 +113,28 @@ def create_collection(
         sampling=sampling,
         others=others,
     )
+    return create(client, wanted, index)
+
+
+def create(client: MilvusClient, wanted: CollectionInfo, index: str | None) -> CollectionInfo:
+    """As `create_collection`, of what the collection is to say of itself.
+
+    Args:
+        client: from `connect`.
+        wanted: the collection to be.
+        index: another index than one that is there has; None to leave that.
+
+    Raises:
+        LookalikeError: as for `create_collection`.
+    """
+    name = wanted.name
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):
             existing = describe_collection(client, name)
             existing.refuse_unless_same(wanted)
             restore_index(client, existing)
             return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint, index=index)
-        if others:
+        if wanted.others:
             _check_several_fields(client)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
@@ -235,6 +250,7 @@ def _insert_embeddings(
     settings: Settings,
 ) -> list[int]:
     info = describe_collection(client, name)
+    info.refuse_new_items()
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.shape != (len(paths), info.dimension):
         raise InvalidArgument(

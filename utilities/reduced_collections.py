@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from utilities.collection_info import CollectionInfo, check_name
+from utilities.copied_collections import copy_items
 from utilities.embedder import embedder_of, reduce_embedder
-from utilities.errors import EmbedderMismatch, InvalidArgument, Stopped, WeightsUnavailable
+from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import projection_of
-from utilities.id_map import IdMap
-from utilities.items import ITEM_FIELDS, Item
 from utilities.locks import only_writer
-from utilities.milvus_utilities import (
-    count_items,
-    create_collection,
-    find_collection,
-    flush_and_index,
-    insert_items,
-    read_items,
-    stored_embeddings,
-)
-from utilities.patience import patiently
+from utilities.milvus_utilities import create, find_collection
 from utilities.reduction import Projection, unit_length
 from utilities.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
 
@@ -55,6 +45,10 @@ def check_copy(
         DatabaseError: Milvus failed.
     """
     check_name(name)
+    if source.others:
+        raise InvalidArgument(
+            f"{source.name!r} holds vectors of several networks; load the tree by each alone, with --pca, to reduce them."
+        )
     if source.fingerprint.pca_digest:
         raise InvalidArgument(
             f"The vectors of {source.name!r} are reduced already, to {source.fingerprint.dimension:,} dimensions; "
@@ -112,37 +106,13 @@ def copy_reduced(
         else:
             embedder = embedder_of(source.fingerprint, settings)
             fingerprint = reduce_embedder(embedder, projection, settings).fingerprint
-        target = create_collection(
-            client,
-            name,
-            dimension=fingerprint.dimension,
-            metric=source.metric,
-            fingerprint=fingerprint,
-            root=source.root,
-            index=None if existing else source.index,
-            sampling=source.sampling,
-        )
-        attempt = partial(patiently, seconds=settings.server_patience_seconds)
-        there = set(read_items(client, name)["id"])
-        id_map = IdMap(settings.id_map_path(name))
-        total = count_items(client, source.name)
-        try:
-            with tqdm(total=total, unit="item", desc=name, disable=not progress) as bar:
-                for page, vectors in stored_embeddings(client, source, [*ITEM_FIELDS, *source.attributes]):
-                    missing = [row for row, each in enumerate(page) if each["id"] not in there]
-                    items = [Item.of_row(page[row]) for row in missing]
-                    insert_items(client, target, items, projection(unit_length(vectors[missing])), attempt)
-                    there.update(item.id for item in items)
-                    bar.update(len(page))
-        except Stopped as stopped:  # What it leaves is a part of a collection, which looks like a whole one.
-            message = (
-                f"Stopped with {len(there):,} of {total:,} items in {name!r}; the same command goes on from there."
-            )
-            raise Stopped(message, stopped.exit_status - 128) from None
-        items_there = count_items(client, name)
-        id_map.write(read_items(client, name))
-        flush_and_index(client, target, items_there)
-    return items_there
+        wanted = replace(source, name=name, fingerprint=fingerprint, indexed_items=0)
+        target = create(client, wanted, None)
+
+        def projected(_: Sequence[int], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+            return projection(unit_length(vectors))
+
+        return copy_items(client, source, target, projected, settings, progress=progress)
 
 
 def _projection_of(existing: CollectionInfo, settings: Settings) -> Projection:

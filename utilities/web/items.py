@@ -100,6 +100,7 @@ def _add(service: Service, name: str, path: str, file: UploadFile | None) -> lis
             raise InvalidArgument(
                 f"{name!r} holds videos, which are not added here; put the file into the tree, and load that again."
             )
+        info.refuse_new_items()
         place = _place(info, path)
         assert info.root is not None
         embedder = service.search.embedder(info)
