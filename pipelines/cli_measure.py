@@ -23,6 +23,8 @@ from pipelines.printing_measures import (
     print_people_as_json,
     print_reduction,
     print_reduction_as_json,
+    print_tuning,
+    print_tuning_as_json,
 )
 from utilities.errors import InvalidArgument, LookalikeError
 
@@ -144,6 +146,27 @@ def augment(
 
     items = pipeline.run(collection, into=into, neighbours=neighbours, settings=context.obj)
     print(f"{into} holds {counted(items, 'item')}, each moved towards its {counted(neighbours, 'neighbour')}")
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    collection: Collection,
+    labels: LabelsFile = None,
+    sample: Annotated[int, typer.Option(min=20, help="Search, and search with, at most so many items.")] = 5_000,
+    slower: Annotated[
+        float, typer.Option(min=1.0, help="The best may take so many times as long as a plain search.")
+    ] = 3.0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try PCA, augmentation, expansion and re-ranking by your own labels, and say which pays, and what it costs."""
+    from pipelines import tune as pipeline
+
+    tuning = pipeline.run(
+        collection, labels=labels, sample=sample, slower=slower, out=_out(out, collection), settings=context.obj
+    )
+    print_tuning_as_json(tuning) if as_json else print_tuning(tuning)
 
 
 @compare.command("backbones")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipelines.fine_tune import FineTuning
     from pipelines.people import People
     from pipelines.reduce import Reduction, Worth
+    from pipelines.tune import TuningResult
     from utilities.retrieval_metrics import Estimate
     from utilities.verification import Verification
 
@@ -157,6 +158,40 @@ def print_backbones(comparison: BackboneComparison) -> None:
 def print_backbones_as_json(comparison: BackboneComparison) -> None:
     rows = [{**asdict(row), "bytes_per_vector": row.bytes_per_vector} for row in comparison.rows]
     print_json({**asdict(comparison), "rows": rows})
+
+
+def print_tuning(tuning: TuningResult) -> None:
+    print(
+        f"{tuning.collection}: {counted(tuning.searched, 'item')} searched; {tuning.tried} techniques tried with "
+        f"{tuning.choosing:,} queries of {counted(tuning.choosing_labels, 'label')}, and shown on {tuning.reporting:,} "
+        f"of {tuning.reporting_labels:,} others"
+    )
+    rows = [
+        [
+            str(row.technique),
+            f"{row.precision.mean:.3f}",
+            f"{row.map.mean:.3f}",
+            "" if row.technique.parts == 0 else _signed(row.precision_gain),
+            f"{row.milliseconds:.1f}",
+            f"{row.times_as_long:.1f} ×",
+            "" if row.technique.parts == 0 else "pays" if row.pays else "does not pay",
+        ]
+        for row in tuning.rows
+    ]
+    header = ["technique", "precision@20", "mAP", "gain in precision@20", "search ms", "time", ""]
+    print_table(header, rows, right={1, 2, 4, 5})
+    if tuning.commands:
+        print(f"best that was found: {tuning.rows[-1].technique}; to have it:")
+        for command in tuning.commands:
+            print(f"  {command}")
+    else:
+        print("nothing that was tried is better than the plain search")
+    print(f"chart: {tuning.chart}")
+
+
+def print_tuning_as_json(tuning: TuningResult) -> None:
+    rows = [{**asdict(row), "technique": str(row.technique), "pays": row.pays} for row in tuning.rows]
+    print_json({**asdict(tuning), "rows": rows})
 
 
 def print_indexes(comparison: IndexComparison) -> None:

@@ -107,9 +107,11 @@ def run(
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             picture = images[answer.query]
+            caption = queries[answer.query]
             if together:
                 picture = mosaic(images[: len(queries)], images[len(queries) :], settings)
-            plot_answer(picture, answer, name=result.called, note=note, settings=settings).savefig(file)
+                caption = f"{len(queries)} pictures{', not like those crossed out' if unlike else ''}"
+            plot_answer(picture, answer, name=caption, note=note, settings=settings).savefig(file)
         results.append(result)
     return results
 

@@ -199,6 +199,41 @@ def loss_chart(name: str, losses: Losses) -> Figure:
     return figure
 
 
+def gains_chart(name: str, metric: str, plain: Estimate, gains: Sequence[tuple[str, Estimate, float]]) -> Figure:
+    """What ways to search add to a metric, as bars with their intervals, and how much longer they take.
+
+    Args:
+        name: of the collection.
+        metric: what is gained.
+        plain: the metric of the plain search.
+        gains: of each way its name, what it adds, and how many times as long it takes.
+    """
+    best = max(gains, key=lambda each: each[1].mean)
+    statement = (
+        f"Plain search: {plain.mean:.3f}. {best[0][:1].upper()}{best[0][1:]}: {best[1].mean:+.3f}."
+        if best[1].mean > 0
+        else f"Plain search: {plain.mean:.3f}; nothing adds to it."
+    )
+    height = 1.9 + 0.34 * len(gains)
+    figure, (axes,) = _panels(f"{name}: what is added to {metric}", statement, 1, width=9.6, height=height)
+    for place, (_, gain, times) in enumerate(gains):
+        told = gain.low > 0 or gain.high < 0
+        axes.barh(place, gain.mean, height=0.62, color=STYLES[0]["color"] if told else PALE)
+        axes.plot([gain.low, gain.high], [place, place], color=STYLES[1]["color"], linewidth=2)
+        right = max(gain.high, 0)
+        text = axes.annotate(
+            f"{gain.mean:+.3f} · {times:.1f} × the time", (right, place), (6, 0), textcoords="offset points"
+        )
+        text.set(fontsize=8.5, color=INK)
+    axes.set(yticks=range(len(gains)), yticklabels=[way for way, *_ in gains], xlabel=f"{metric} gained, 95 % interval")
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.grid(axis="y", visible=False)
+    axes.invert_yaxis()
+    axes.margins(x=0.28)
+    return figure
+
+
 def _family(name: str) -> str:
     return name.split(",")[0]
 

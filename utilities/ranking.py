@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Matches that are re-ranked; those behind them keep their order.
 RERANKED = 100
-_ORDERS = {"reciprocal": reciprocal_order, "diffusion": diffusion_order, "measures": vote_of_measures}
+ORDERS = {"reciprocal": reciprocal_order, "diffusion": diffusion_order, "measures": vote_of_measures}
 
 _Rows = list[dict[str, Any]]
 
@@ -78,7 +78,7 @@ def _refined(
 
     def reordered(rows: _Rows) -> _Rows:
         vectors = take_vectors(info, rows)[:RERANKED]
-        return [*(rows[place] for place in _ORDERS[selection.rerank](embedding, vectors)), *rows[RERANKED:]]
+        return [*(rows[place] for place in ORDERS[selection.rerank](embedding, vectors)), *rows[RERANKED:]]
 
     (rows,) = _nearest(client, info, embedding[None], selection, [*fields, *info.vector_fields], reordered)
     return rows

@@ -47,7 +47,7 @@ def check_copy(
     check_name(name)
     if source.others:
         raise InvalidArgument(
-            f"{source.name!r} holds vectors of several networks; load the tree by each alone, with --pca, to reduce them."
+            f"{source.name!r} holds vectors of several networks; load the tree by each alone, with --pca."
         )
     if source.fingerprint.pca_digest:
         raise InvalidArgument(

@@ -1,0 +1,197 @@
+"""Which ways to rank pay on a collection: each tried on some labels, and judged on the others."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utilities.collection_info import CollectionInfo
+from utilities.items import ITEM_FIELDS
+from utilities.labels import Labels
+from utilities.ranking import ORDERS, RERANKED, ranked_items
+from utilities.reduction import PrincipalComponents
+from utilities.reranking import augmented, expanded
+from utilities.retrieval_metrics import average_precision, bootstrap, exact_neighbours_of_each, precision_at_k
+from utilities.selections import Selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+#: What is tried: dimensions of PCA, neighbours that items and queries are moved towards, and orders of the first 100.
+DIMENSIONS, AUGMENTED, EXPANDED, ORDERED = (64, 128, 256), (10,), (10,), ("reciprocal", "diffusion")
+#: Of each label at most so many items are searched with, and at most this part of them; the rest is searched.
+MOST_QUERIES, QUERIES_PART = 10, 1 / 3
+#: Places at which precision is measured.
+TOP_K = 20
+
+
+@dataclass(frozen=True)
+class Technique:
+    """A way to search; what is left at its default is not done."""
+
+    #: How images are embedded, where that is not as the collection's were.
+    variant: str = ""
+    #: Dimensions that vectors are projected to.
+    pca: int = 0
+    #: Neighbours that each item is moved towards.
+    augment: int = 0
+    #: Neighbours that the query is moved towards.
+    expand: int = 0
+    #: Into which order the first 100 are put.
+    rerank: str = ""
+
+    @property
+    def parts(self) -> int:
+        """How many things are done."""
+        return sum(bool(getattr(self, each.name)) for each in fields(self))
+
+    def __str__(self) -> str:
+        said = [
+            self.variant,
+            f"PCA to {self.pca}" if self.pca else "",
+            f"augmented by {self.augment}" if self.augment else "",
+            f"expanded by {self.expand}" if self.expand else "",
+            f"re-ranked by {self.rerank}" if self.rerank else "",
+        ]
+        return ", ".join(filter(None, said)) or "plain"
+
+
+PLAIN = Technique()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is searched with, what is searched, and which of the queries choose the technique."""
+
+    #: (q,) numbers of the items that are searched with, and (s,) of those that are searched: no item is both.
+    queries: NDArray[np.int64]
+    searched: NDArray[np.int64]
+    #: (q,) which queries choose; the others, of other labels, report.
+    choosing: NDArray[np.bool_]
+
+
+def draw_trial(labels: Labels) -> Trial | None:
+    """Draw queries of each label, and half of the labels to choose by, the same at every call.
+
+    Args:
+        labels: of n items; one without a label is neither searched nor searched with.
+
+    Returns:
+        None where fewer than two labels have items enough.
+    """
+    random = np.random.default_rng(0)
+    queries: list[NDArray[np.int64]] = []
+    usable = []
+    for code in range(len(labels.names)):
+        items = np.flatnonzero(labels.codes == code)
+        count = min(MOST_QUERIES, int(len(items) * QUERIES_PART))
+        if count:
+            queries.append(random.permutation(items)[:count])
+            usable.append(code)
+    if len(usable) < 2:
+        return None
+    chosen = random.permutation(usable)[: len(usable) // 2]
+    drawn = np.sort(np.concatenate(queries))
+    searched = np.setdiff1d(np.flatnonzero(labels.codes >= 0), drawn)
+    return Trial(drawn, searched, np.isin(labels.codes[drawn], chosen))
+
+
+class Tuning:
+    """Techniques, tried on vectors in memory: what two of them have in common is done once."""
+
+    def __init__(self, vectors: Mapping[str, NDArray[np.float32]], labels: Labels, trial: Trial) -> None:
+        """Prepare.
+
+        Args:
+            vectors: by `Technique.variant`, (n, dimension) of all items, rows of length 1.
+            labels: of the n items.
+            trial: from `draw_trial`.
+        """
+        self.vectors, self.trial = vectors, trial
+        self._found = labels.codes[trial.searched]
+        self._wanted = labels.codes[trial.queries]
+        self._totals = np.bincount(self._found, minlength=len(labels.names))[self._wanted]
+        self._projected, self._moved = cache(self._project), cache(self._augment)
+
+    def techniques(self, variant: str = "", *, reducible: bool = True) -> Iterator[Technique]:
+        """Every combination, the plain search first."""
+        rank = min(self.vectors[variant].shape[1], len(self.trial.searched) - 1)
+        dimensions = [each for each in DIMENSIONS if each < rank and reducible]
+        for pca, augment, expand, rerank in itertools.product(
+            (0, *dimensions), (0, *AUGMENTED), (0, *EXPANDED), ("", *ORDERED)
+        ):
+            yield Technique(variant, pca, augment, expand, rerank)
+
+    def try_out(self, technique: Technique) -> dict[str, NDArray[np.float64]]:
+        """`precision@20` and `map`, of whole rankings, of each query: (q,) each; vectors are compared by cosine."""
+        queries, items = self._moved(technique.variant, technique.pca, technique.augment)
+        nearest = np.argsort(-(queries @ items.T), axis=1, kind="stable")  # (q, s)
+        if technique.expand:
+            near = items[nearest[:, : technique.expand]]
+            queries = np.stack([expanded(query, each) for query, each in zip(queries, near, strict=True)])
+            nearest = np.argsort(-(queries @ items.T), axis=1, kind="stable")
+        if technique.rerank:
+            order = ORDERS[technique.rerank]
+            for query, row in zip(queries, nearest, strict=True):
+                first = row[:RERANKED].copy()
+                row[:RERANKED] = first[order(query, items[first])]
+        relevant = self._found[nearest] == self._wanted[:, None]
+        return {
+            f"precision@{TOP_K}": precision_at_k(relevant, TOP_K),
+            "map": average_precision(relevant, self._totals),
+        }
+
+    def _project(self, variant: str, pca: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors = self.vectors[variant]
+        queries, items = vectors[self.trial.queries], vectors[self.trial.searched]
+        if not pca:
+            return queries, items
+        projection = PrincipalComponents.of(items).projection(pca)
+        return projection(queries), projection(items)
+
+    def _augment(self, variant: str, pca: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        queries, items = self._projected(variant, pca)
+        if not count:
+            return queries, items
+        return queries, augmented(items, items[exact_neighbours_of_each(items, count)])
+
+
+def choose(values: Mapping[Technique, NDArray[np.float64]]) -> Technique:
+    """Of the techniques that cannot be told from the best, one that does least, and of these the best.
+
+    Args:
+        values: of each technique, (q,) a metric of the queries that choose.
+    """
+    best = max(values, key=lambda technique: values[technique].mean())
+    as_good = [each for each in values if each == best or bootstrap(values[best] - values[each]).low <= 0]
+    least = min(each.parts for each in as_good)
+    return max((each for each in as_good if each.parts == least), key=lambda each: values[each].mean())
+
+
+def query_milliseconds(
+    client: MilvusClient, info: CollectionInfo, vectors: NDArray[np.float32], techniques: Sequence[Technique]
+) -> dict[Technique, float]:
+    """How long a search takes, by what is done of each technique when a query comes; the median of all vectors.
+
+    Args:
+        client: from `connect`.
+        info: the collection, as it is: its own vectors are searched, whatever a technique would make of them.
+        vectors: (n, dimension) to search with, each in turn by every technique.
+        techniques: what is timed; those that do the same with a query are timed once.
+    """
+    selections = {each: Selection(TOP_K, expand=each.expand, rerank=each.rerank) for each in techniques}
+    times: dict[Selection, list[float]] = {each: [] for each in selections.values()}
+    for vector in vectors:
+        for selection, taken in times.items():
+            start = time.perf_counter()
+            ranked_items(client, info, vector[None], selection, ITEM_FIELDS)
+            taken.append(1_000 * (time.perf_counter() - start))
+    return {technique: statistics.median(times[selection]) for technique, selection in selections.items()}
