@@ -19,13 +19,14 @@ from utilities.drawn_images import draw_tree
 from utilities.embedder import embed_in_batches, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
-from utilities.image_files import read_pixels
+from utilities.image_files import open_image
 from utilities.item_streams import sample_pixels
 from utilities.milvus_utilities import connect, describe_collection
 from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.quantization import SMALLEST_SAMPLE, QuantizationQuality, quantize
 from utilities.settings import Settings
 from utilities.similar_images import similar_images
+from utilities.views import squashed
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
     home = tmp_path_factory.mktemp("prepared")
     draw_tree(home / "images", per_category=2)
-    images = [read_pixels(home / "images" / path, 224)[0] for path in find_images(home / "images")]
+    images = [squashed(open_image(home / "images" / path), 224) for path in find_images(home / "images")]
     network, _ = build_network("mobilenetv2", "random")
     inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     for layer in inner.layers:

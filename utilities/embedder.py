@@ -21,6 +21,7 @@ from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
     from utilities.reduction import Projection
 
@@ -39,8 +40,12 @@ class Embedder(Protocol):
 
     #: Identity; vectors of embedders with equal fingerprints may meet.
     fingerprint: Fingerprint
-    #: Height and width of the input in pixels.
+    #: Length of a vector.
+    dimension: int
+    #: Height and width in pixels of the face that it is shown, or of an image that will do for all it is shown of it.
     input_size: int
+    #: Of what it is shown of one item: of most networks (input_size, input_size, 3).
+    input_shape: tuple[int, ...]
     #: Images of a batch that the embedder is fast with.
     batch_size: int
 
@@ -49,14 +54,18 @@ class Embedder(Protocol):
         """What executes it and how, such as `OpenVINO in bf16`."""
         ...
 
+    def see(self, image: Image.Image) -> NDArray[np.uint8]:
+        """What it is to be shown of an upright RGB image, unless it sees faces: `input_shape` uint8."""
+        ...
+
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed one batch, as soon as can be.
 
         Args:
-            pixels: (n, input_size, input_size, 3) uint8 RGB, n at least 1.
+            pixels: (n, *input_shape) uint8 RGB, n at least 1.
 
         Returns:
-            (n, fingerprint.dimension) float32, each row of length 1.
+            (n, dimension) float32, each row of length 1.
         """
         ...
 
@@ -220,7 +229,7 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
 
     Args:
         embedder: what embeds.
-        pixels: (n, input_size, input_size, 3) uint8 RGB; n may be 0.
+        pixels: (n, *input_shape) uint8 RGB; n may be 0.
 
     Returns:
         (n, dimension) float32.
@@ -229,7 +238,7 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
     if 0 < len(pixels) <= size:
         return embedder.embed(pixels)
     batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    nothing = np.empty((0, embedder.dimension), np.float32)
     return np.concatenate([nothing, *embedder.embed_stream(batches)])
 
 

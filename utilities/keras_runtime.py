@@ -14,6 +14,7 @@ from utilities.backbones import backbone_named, build_network, import_keras, wei
 from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
+from utilities.views import Sight
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
-class KerasEmbedder:
+class KerasEmbedder(Sight):
     """A network as Keras built it, compiled by its backend; safe to use from many threads."""
 
     def __init__(
@@ -55,7 +56,6 @@ class KerasEmbedder:
         on_gpu = gpu_is_present()
         self.batch_size = 128 if on_gpu else 32
         row = backbone_named(backbone)
-        self.input_size = row.input_size
         wanted = precision if precision != "auto" else "bf16" if on_gpu else "f32"
         self._model, digest = _build(backbone, weights, wanted, projection)
         if precision == "auto" and wanted == "bf16":
@@ -67,7 +67,7 @@ class KerasEmbedder:
         #: As `Embedder.runtime`.
         self.runtime = f"Keras on {import_keras().backend.backend()} in {wanted}"
         whole = Fingerprint(backbone, digest, row.preprocessing, row.dimension, weights=weights_origin(weights))
-        self.fingerprint = projection.fingerprint(whole) if projection else whole
+        super().__init__(projection.fingerprint(whole) if projection else whole, row.input_size)
         self._one_at_a_time = threading.Lock()
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,12 +16,13 @@ from utilities.errors import InvalidArgument
 from utilities.exported_networks import ExportedNetwork, import_openvino
 from utilities.fingerprint import Fingerprint
 from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
+from utilities.views import Sight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class OpenVINOEmbedder:
+class OpenVINOEmbedder(Sight):
     """An exported network; safe to use from many threads."""
 
     #: From 4 to 32 images the speed is the same; the fewer, the sooner the first are done.
@@ -41,11 +42,10 @@ class OpenVINOEmbedder:
             InvalidArgument: a precision that this processor or this network has not.
             RuntimeError: the network is damaged.
         """
-        self.fingerprint = fingerprint
         self.network = network
         self.precision = _choose_precision(network, fingerprint, precision)
         self._compiled, self._one_at_a_time = _compile_once(network.file, self.precision, "LATENCY")
-        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
+        super().__init__(fingerprint, int(self._compiled.input(0).partial_shape[1].get_length()))
 
     @property
     def runtime(self) -> str:

@@ -68,7 +68,7 @@ def quantize(
 
     Args:
         embedder: of an exported network, in `"f32"`.
-        pixels: (n, input_size, input_size, 3) uint8 RGB, a sample of the images to be embedded; n at least
+        pixels: (n, *input_shape) uint8 RGB, a sample of the images to be embedded; n at least
             2 * `SMALLEST_SAMPLE`, and 2 * `SAMPLE` are enough.
         settings: where exported networks lie.
 
