@@ -178,6 +178,18 @@ def test_a_collection_in_int8_from_load_to_query(
         run(precision="f32")
 
 
+def test_several_views_and_the_generalised_mean_in_int8(tree: Path, settings: Settings, weights: str) -> None:
+    arguments = {"collection": "drawn", "settings": settings, "progress": False}
+    chosen = {"backbone": "mobilenetv2", "weights": weights, "pooling": "gem", "views": "squash,mirror"}
+    assert load.run(tree, precision="int8", **arguments, **chosen).inserted == 84  # type: ignore[arg-type]
+    fingerprint = describe_collection(connect(settings=settings), "drawn").fingerprint
+    assert fingerprint.quantization_digest
+    assert (fingerprint.pooling, fingerprint.views) == ("gem", "squash,mirror")
+    assert load.run(tree, **arguments).unchanged == 84  # type: ignore[arg-type]
+    match = similar_images(min(tree.rglob("*.jpg")), "drawn", 1, settings=settings)[0]
+    assert match.similarity == pytest.approx(1, abs=1e-3)
+
+
 def test_an_untrained_network_whose_signals_vanish_is_refused(tree: Path, networks: Path, tmp_path: Path) -> None:
     shutil.copytree(networks, tmp_path / "networks")
     settings = Settings(home=tmp_path)

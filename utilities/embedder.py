@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import NAMED_WEIGHTS, backbone_named, backbone_of, check_weights
+from utilities.backbones import NAMED_WEIGHTS, backbone_named, backbone_of, check_variant, check_weights
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
 from utilities.keras_runtime import KerasEmbedder, gpu_is_present
 from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.settings import Settings
+from utilities.variants import PLAIN, Variant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class Embedder(Protocol):
             pixels: (n, *input_shape) uint8 RGB, n at least 1.
 
         Returns:
-            (n, dimension) float32, each row of length 1.
+            (n, dimension) float32, each row of length 1 if the fingerprint does not say that it is kept.
         """
         ...
 
@@ -98,6 +99,7 @@ def load_embedder(
     weights: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     *,
+    variant: Variant = PLAIN,
     runtime: str = "auto",
     precision: str = "auto",
 ) -> Embedder:
@@ -112,11 +114,12 @@ def load_embedder(
         weights: as `backbones.build_network` takes them; by default what the backbone is trained to, which is
             `"imagenet"` for networks of images.
         settings: where exported networks lie; from the environment by default.
+        variant: how it sees, pools, and how long vectors are, if not as the plain network does.
         runtime: one of `RUNTIMES`.
         precision: one of `PRECISIONS`, but int8, which needs images: `utilities.quantization.quantize` makes that.
 
     Raises:
-        InvalidArgument: a runtime or a precision that cannot be had here.
+        InvalidArgument: a runtime, a precision or a variant that cannot be had here.
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
     """
     settings = settings or Settings.load()
@@ -124,18 +127,19 @@ def load_embedder(
     weights = weights or backbone_named(backbone).weights
     check_runtime(runtime, precision)
     check_weights(backbone, os.fspath(weights))
+    check_variant(backbone, variant)
     if weights == "random":
         _note_untrained()
-    found = find_by_weights(backbone, weights, settings)
+    found = find_by_weights(backbone, weights, settings, variant)
     if _chosen(runtime) == "keras":
         if not found:
-            export(backbone, weights, settings)
-        return KerasEmbedder(backbone, weights, precision)
+            export(backbone, weights, settings, variant)
+        return KerasEmbedder(backbone, weights, precision, variant=variant)
     if found:
         exported = _open(*found, precision)
         if exported:
             return exported
-    return OpenVINOEmbedder(*export(backbone, weights, settings), precision)
+    return OpenVINOEmbedder(*export(backbone, weights, settings, variant), precision)
 
 
 def embedder_of(
@@ -185,9 +189,11 @@ def embedder_of(
             else f"The runtime keras needs {weights!r}, which is gone; put it back, or leave out --runtime."
         )
     if projection:
-        embedder: Embedder = KerasEmbedder(fingerprint.backbone, weights, precision, projection)
+        embedder: Embedder = KerasEmbedder(fingerprint.backbone, weights, precision, projection, fingerprint.variant)
     else:
-        embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
+        embedder = load_embedder(
+            fingerprint.backbone, weights, settings, variant=fingerprint.variant, runtime=runtime, precision=precision
+        )
     if not fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
             f"The collection was embedded by {fingerprint}, but the weights {weights!r} give {embedder.fingerprint}; "
@@ -214,9 +220,12 @@ def reduce_embedder(
         precision: one of `PRECISIONS`.
 
     Raises:
-        InvalidArgument: an embedder that is no exported network, or a runtime or precision that it has not.
+        InvalidArgument: an embedder that is no exported network or keeps its vectors' length, or a runtime or precision
+            that it has not.
     """
     settings = settings or Settings.load()
+    if embedder.fingerprint.keep_length:
+        raise InvalidArgument(f"PCA is fitted to unit vectors, not to those of {embedder.fingerprint}.")
     network = find_by_fingerprint(embedder.fingerprint, settings)
     if network is None:
         raise InvalidArgument(f"There is no network of {embedder.fingerprint} in {settings.networks} to reduce.")
