@@ -18,7 +18,7 @@ from benchmarks.data import large_photographs, photographs, trained_weights
 from benchmarks.report import table
 from utilities.directory_trees import find_images
 from utilities.embedder import embed_in_batches, load_embedder
-from utilities.image_files import read_pixels
+from utilities.image_files import open_image
 from utilities.retrieval_metrics import exact_neighbours, overlap_at_k
 from utilities.settings import Settings
 
@@ -41,7 +41,9 @@ def run() -> str:
         ways: dict[str, Decoder] = {
             "Pillow, in full, bilinear": lambda data: _pillow(data, Image.Resampling.BILINEAR, scaled=False),
             "Pillow, scaled, bilinear": lambda data: _pillow(data, Image.Resampling.BILINEAR),
-            "the same in `read_pixels`, with EXIF and checks": lambda data: read_pixels(data, SIZE, settings)[0],
+            "the same in `open_image`, with EXIF and checks": lambda data: embedder.see(
+                open_image(data, settings, at_least=SIZE)
+            ),
             "Pillow, scaled, box": lambda data: _pillow(data, Image.Resampling.BOX),
             "Pillow, scaled, Lanczos": lambda data: _pillow(data, Image.Resampling.LANCZOS),
             "OpenCV, in full, bilinear": lambda data: _opencv(data, cv2.INTER_LINEAR),

@@ -20,7 +20,7 @@ from pipelines import load
 from utilities.directory_trees import find_images
 from utilities.drawn_images import draw_tree
 from utilities.embedder import embedder_of
-from utilities.image_files import read_pixels
+from utilities.image_files import open_image
 from utilities.milvus_utilities import connect, describe_collection, nearest_neighbours
 from utilities.settings import Settings
 from utilities.similar_images import similar_images
@@ -155,10 +155,14 @@ def _warm_stages(settings: Settings, image: str) -> dict[str, float]:
     client = connect(settings=settings)
     info = describe_collection(client, "images")
     embedder = embedder_of(info.fingerprint, settings)
-    pixels, _ = read_pixels(image, embedder.input_size, settings)
+
+    def decode() -> Any:
+        return embedder.see(open_image(image, settings, at_least=embedder.input_size))
+
+    pixels = decode()
     vector = embedder.embed(pixels[None])
     stages: dict[str, Any] = {
-        "decode": lambda: read_pixels(image, embedder.input_size, settings),
+        "decode": decode,
         f"embed, {embedder.runtime}": lambda: embedder.embed(pixels[None]),
         "search": lambda: nearest_neighbours(client, info, vector),
         "`similar_images`, all of it": lambda: similar_images(image, "images", client=client, settings=settings),

@@ -150,6 +150,25 @@ def load(
         ),
     ] = None,
     whiten: Annotated[bool, typer.Option("--whiten", help="With --pca, make all dimensions vary alike.")] = False,
+    pooling: Annotated[
+        Optional[str],
+        typer.Option(
+            help="How feature maps become a vector: average, or gem, the generalised mean, in which large values weigh "
+            "more. [default: the collection's, else average]"
+        ),
+    ] = None,
+    views: Annotated[
+        Optional[str],
+        typer.Option(
+            help="How pictures are shown to the network: squash to a square, crop the middle square, pad to a square, "
+            "zoom into the middle 7/8. Of several, as in squash,crop, the vectors are averaged; with mirror, as in "
+            "squash,mirror, those of the mirror images of each, too. [default: the collection's, else squash]"
+        ),
+    ] = None,
+    keep_length: Annotated[
+        bool,
+        typer.Option("--keep-length", help="Let vectors keep the length that the network gives them, instead of 1."),
+    ] = False,
     index: Annotated[
         Optional[str],
         typer.Option(
@@ -185,6 +204,9 @@ def load(
             precision=precision,
             pca=pca,
             whiten=whiten,
+            pooling=pooling,
+            views=views,
+            keep_length=keep_length,
             index=index,
             prune=prune,
             verify=verify,

@@ -57,6 +57,9 @@ def run(
     precision: str = "auto",
     pca: int | None = None,
     whiten: bool = False,
+    pooling: str | None = None,
+    views: str | None = None,
+    keep_length: bool = False,
     index: str | None = None,
     prune: bool = False,
     verify: bool = False,
@@ -90,6 +93,10 @@ def run(
         pca: dimensions that the vectors are projected to, by PCA fitted on a sample of the tree by the collection's
             first load; by default the collection's own, else the network's.
         whiten: with `pca`, whether all of them are made to vary alike.
+        pooling: one of `utilities.variants.POOLINGS`; by default the collection's own, else `"average"`.
+        views: ways to see a picture, one or several of `utilities.views.VIEWS`, separated by commas; by default the
+            collection's own, else `"squash"`.
+        keep_length: whether vectors keep the length that the network gives them; later loads need not say it.
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, else `"auto"`,
             which is chosen by the number of items and the database.
         prune: remove the items whose files are gone.
@@ -119,6 +126,8 @@ def run(
         raise InvalidArgument(f"--what {what!r} is not known; choose one of {', '.join(WHAT)}.")
     if whiten and not pca:
         raise InvalidArgument("--whiten says something of --pca; give that, too.")
+    wanted = Wanted(what, backbone, weights, runtime, precision, pca, whiten, faces, pooling, views, keep_length)
+    wanted.variant()  # which there may not be: better now than after a wait for the server
     if every is not None and scenes:
         raise InvalidArgument("--every and --scenes say different things of which frames to take; give one of them.")
     sampling = Sampling(every) if every is not None else Sampling(None) if scenes else None
@@ -132,7 +141,6 @@ def run(
         holds = what or (existing.what if existing else None)
         if holds != "videos" and (every is not None or scenes or faces):
             raise InvalidArgument("--every, --scenes and --faces say something of videos; give --what videos, too.")
-        wanted = Wanted(what, backbone, weights, runtime, precision, pca, whiten, faces)
         if existing:
             existing.refuse_new_items()
             metric = (metric or existing.metric).upper()

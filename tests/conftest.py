@@ -27,6 +27,7 @@ from utilities.embedder import load_embedder
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import connect
 from utilities.settings import ENVIRONMENT_VARIABLES, Settings
+from utilities.views import Sight
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -37,13 +38,15 @@ COLOURS = {
 }
 
 
-class MeanColour:
+class MeanColour(Sight):
     """Embeds an image as its mean red, green and blue, made a unit vector: pure red is (1, 0, 0)."""
 
-    input_size = 8
     batch_size = 4
     runtime = "numpy"
     fingerprint = Fingerprint("mean_colour", "0" * 32, "squashed to 8x8 bilinearly", 3)
+
+    def __init__(self) -> None:
+        super().__init__(self.fingerprint, 8)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         means: NDArray[np.float32] = pixels.mean(axis=(1, 2), dtype=np.float32) + np.float32(1e-6)

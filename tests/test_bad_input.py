@@ -21,7 +21,7 @@ from tests.conftest import MeanColour
 from utilities.directory_trees import find_images
 from utilities.drawn_images import CATEGORIES, draw_tree
 from utilities.errors import ImageTooLarge, UnreadableImage
-from utilities.image_files import open_image, read_file
+from utilities.image_files import open_file, open_image
 from utilities.items import item_id
 from utilities.settings import Settings
 from utilities.similar_images import similar_images
@@ -86,9 +86,9 @@ def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path, settings: Se
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utilities.image_files.file_digest", grow)
         with pytest.raises(UnreadableImage, match="was written to while it was read; load again"):
-            read_file(tmp_path, "growing.png", 8, settings)
-    pixels, item = read_file(tmp_path, "growing.png", 8, settings)
-    assert (pixels.shape, item.file_size) == ((8, 8, 3), file.stat().st_size)
+            open_file(tmp_path, "growing.png", 8, settings)
+    image, item = open_file(tmp_path, "growing.png", 8, settings)
+    assert (image.size, item.file_size) == ((item.width, item.height), file.stat().st_size)
 
 
 def test_a_file_that_vanishes_between_being_found_and_being_read(

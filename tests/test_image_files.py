@@ -17,9 +17,10 @@ from PIL import ExifTags, Image
 from utilities.crops import Crop
 from utilities.directory_trees import find_images
 from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
-from utilities.image_files import describe_file, open_image, read_pixels
+from utilities.image_files import describe_file, open_image, open_scaled
 from utilities.items import item_id
 from utilities.settings import Settings
+from utilities.views import squashed
 
 
 def touch(path: Path) -> None:
@@ -153,8 +154,9 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path) -> None:
     assert opened.size == (400, 600)
     whole = np.asarray(opened)
     np.testing.assert_allclose([whole[100, 200], whole[500, 200]], [(0, 255, 0), (255, 0, 0)], atol=8)
-    pixels, size = read_pixels(tmp_path / "turned.jpg", 64)
+    scaled, size = open_scaled(tmp_path / "turned.jpg", 64)
     assert size == (400, 600)
+    pixels = squashed(scaled, 64)
     np.testing.assert_allclose([pixels[5, 32], pixels[58, 32]], [(0, 255, 0), (255, 0, 0)], atol=8)
 
 
@@ -163,11 +165,12 @@ def test_damaged_exif_does_not_damage_the_picture(tmp_path: Path) -> None:
     assert centre(whole)[2] > 240
 
 
-def test_read_pixels_squashes_and_scaled_decoding_changes_little(tmp_path: Path) -> None:
+def test_scaled_decoding_changes_little(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
     coarse.resize((1600, 1200), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)
-    pixels, size = read_pixels(tmp_path / "large.jpg", 224)
+    scaled, size = open_scaled(tmp_path / "large.jpg", 224)
+    pixels = squashed(scaled, 224)
     whole = open_image(tmp_path / "large.jpg").resize((224, 224), Image.Resampling.BILINEAR)
     assert pixels.shape == (224, 224, 3)
     assert pixels.dtype == np.uint8
@@ -301,22 +304,21 @@ def test_describe_file_reads_header_and_status(tmp_path: Path) -> None:
 def test_a_crop_is_a_part_of_the_upright_image(tmp_path: Path) -> None:
     quarters = Image.new("RGB", (80, 40), "black")
     quarters.paste("red", (40, 0, 80, 20))
-    pixels, whole = read_pixels(quarters, 8, crop=Crop(0.5, 0, 0.5, 0.5))
-    assert whole == (80, 40)
-    assert (pixels == (255, 0, 0)).all()
+    part = Crop(0.5, 0, 0.5, 0.5)
+    assert (np.asarray(part.of(quarters)) == (255, 0, 0)).all()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6  # stored on its side: what is shown at the top right is stored at the top left
     quarters.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    pixels, whole = read_pixels(tmp_path / "turned.png", 8, crop=Crop(0.5, 0, 0.5, 0.5))
-    assert whole == (80, 40)
-    assert (pixels == (255, 0, 0)).all()
+    assert (np.asarray(part.of(open_image(tmp_path / "turned.png"))) == (255, 0, 0)).all()
 
 
 def test_a_small_crop_of_a_jpeg_is_not_decoded_too_small(tmp_path: Path) -> None:
     stripes = np.zeros((800, 800, 3), np.uint8)
     stripes[::2] = 255
     Image.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=100, subsampling=0)
-    pixels, _ = read_pixels(tmp_path / "stripes.jpg", 80, crop=Crop(0, 0, 0.1, 0.1))
+    part = Crop(0, 0, 0.1, 0.1)
+    pixels = np.asarray(part.of(open_image(tmp_path / "stripes.jpg", at_least=part.whole_side(80))))
+    assert pixels.shape == (80, 80, 3)
     assert pixels[::2].min() > 200  # An eighth of the size would be grey.
     assert pixels[1::2].max() < 55
 

@@ -18,7 +18,6 @@ from tests.conftest import COLOURS, MeanColour
 from utilities.contents import READ_AHEAD
 from utilities.directory_trees import find_images
 from utilities.errors import InvalidArgument, UnreadableImage
-from utilities.image_files import read_pixels
 from utilities.image_to_vec import embed_images, image_to_vec
 from utilities.item_streams import embed_files, sample_pixels
 from utilities.settings import Settings
@@ -135,23 +134,22 @@ def test_items_and_vectors_stay_together_whatever_fails_around_them(tmp_path: Pa
             assert embedding[0] / embedding[1] == pytest.approx(5 * int(item.path[:2]) / 100, abs=0.02)
 
 
-def test_who_leaves_a_stream_does_not_wait_for_what_was_to_be_decoded(
-    tmp_path: Path, embedder: MeanColour, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_leaves_a_stream_does_not_wait_for_what_was_to_be_decoded(tmp_path: Path) -> None:
     paths = [f"{number:03}.png" for number in range(200)]
     for path in paths:
         Image.new("RGB", (2, 2)).save(tmp_path / path)
-    decoded: list[str] = []
+    decoded: list[Image.Image] = []
 
-    def read_slowly(file: Path, size: int, settings: Settings) -> object:
-        time.sleep(0.02)
-        decoded.append(file.name)
-        return read_pixels(file, size, settings)
+    class SeesSlowly(MeanColour):
+        def see(self, image: Image.Image) -> NDArray[np.uint8]:
+            time.sleep(0.02)
+            decoded.append(image)
+            return super().see(image)
 
-    monkeypatch.setattr("utilities.image_to_vec.read_pixels", read_slowly)
-    stream = embed_files(tmp_path, paths, embedder, Settings())
+    stream = embed_files(tmp_path, paths, SeesSlowly(), Settings())
     next(stream)
     before = len(decoded)
+    assert before
     stream.close()
     assert len(decoded) - before <= 2 * (os.cpu_count() or 1)
 

@@ -19,13 +19,14 @@ from utilities.drawn_images import draw_tree
 from utilities.embedder import embed_in_batches, embedder_of, load_embedder
 from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, WeightsUnavailable
 from utilities.fingerprint import Fingerprint
-from utilities.image_files import read_pixels
+from utilities.image_files import open_image
 from utilities.item_streams import sample_pixels
 from utilities.milvus_utilities import connect, describe_collection
 from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.quantization import SMALLEST_SAMPLE, QuantizationQuality, quantize
 from utilities.settings import Settings
 from utilities.similar_images import similar_images
+from utilities.views import squashed
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
     home = tmp_path_factory.mktemp("prepared")
     draw_tree(home / "images", per_category=2)
-    images = [read_pixels(home / "images" / path, 224)[0] for path in find_images(home / "images")]
+    images = [squashed(open_image(home / "images" / path), 224) for path in find_images(home / "images")]
     network, _ = build_network("mobilenetv2", "random")
     inner = next(layer for layer in network.layers if isinstance(layer, keras.Model))
     for layer in inner.layers:
@@ -175,6 +176,18 @@ def test_a_collection_in_int8_from_load_to_query(
     assert similar_images(image, "drawn", settings=settings, client=client)[0].file == image
     with pytest.raises(InvalidArgument, match="cannot run in f32"):
         run(precision="f32")
+
+
+def test_several_views_and_the_generalised_mean_in_int8(tree: Path, settings: Settings, weights: str) -> None:
+    arguments = {"collection": "drawn", "settings": settings, "progress": False}
+    chosen = {"backbone": "mobilenetv2", "weights": weights, "pooling": "gem", "views": "squash,mirror"}
+    assert load.run(tree, precision="int8", **arguments, **chosen).inserted == 84  # type: ignore[arg-type]
+    fingerprint = describe_collection(connect(settings=settings), "drawn").fingerprint
+    assert fingerprint.quantization_digest
+    assert (fingerprint.pooling, fingerprint.views) == ("gem", "squash,mirror")
+    assert load.run(tree, **arguments).unchanged == 84  # type: ignore[arg-type]
+    match = similar_images(min(tree.rglob("*.jpg")), "drawn", 1, settings=settings)[0]
+    assert match.similarity == pytest.approx(1, abs=1e-3)
 
 
 def test_an_untrained_network_whose_signals_vanish_is_refused(tree: Path, networks: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,13 +99,14 @@ def test_what_rounding_does_is_measured_once_and_noted(settings: Settings) -> No
 
 def test_precisions_and_runtimes_that_cannot_be_had(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utilities.openvino_runtime.has_native_bf16", lambda: False)
-    for options, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"precision": "bf16"}, "does not compute in bfloat16; take --precision auto or f32"),
         ({"precision": "int8"}, "was not quantised to int8; `lookalike load --precision int8` does it"),
         ({"precision": "f16"}, "There is no precision 'f16'; choose one of auto, f32, bf16, int8"),
         ({"runtime": "cuda"}, "There is no runtime 'cuda'; choose one of auto, openvino, keras"),
         ({"runtime": "keras", "precision": "int8"}, "keras does not compute in int8"),
-    ]:
+    ]
+    for options, message in cases:
         with pytest.raises(InvalidArgument, match=message):
             load_embedder("mobilenetv2", "random", settings, **options)
 

@@ -24,6 +24,8 @@ from utilities.errors import EmbedderMismatch, InvalidArgument, MissingPackage, 
 from utilities.face_networks import deepface_network, dlib_network
 from utilities.quiet import silent_standard_error
 from utilities.tuned_weights import TunedWeights
+from utilities.variants import PLAIN, Variant
+from utilities.views import count_views, shape_of_views
 
 if TYPE_CHECKING:
     import keras
@@ -88,6 +90,8 @@ BACKBONES = {
 DEFAULT_BACKBONE, DEFAULT_FACE_BACKBONE = "resnet50", "dlib"
 #: Weights that are no file.
 NAMED_WEIGHTS = ("imagenet", "faces", "random")
+#: Of the generalised mean: the power, and the part of an image's strongest activation that any less is taken for.
+_GEM_POWER, _LEAST_ACTIVATION = 3.0, 1e-6
 #: Extensions of files that hold weights.
 WEIGHTS_FILES = (".h5", ".keras")
 
@@ -146,6 +150,19 @@ def check_weights(backbone: str, weights: str) -> None:
         )
 
 
+def check_variant(backbone: str, variant: Variant) -> None:
+    """Refuse what a network has not.
+
+    Raises:
+        InvalidArgument: an unknown backbone, or another variant than the plain one of a face network.
+    """
+    if backbone_named(backbone).weights == "faces" and variant != PLAIN:
+        raise InvalidArgument(
+            f"--pooling, --views and --keep-length are for networks that are shown whole images; {backbone} is shown "
+            "faces. Leave them out."
+        )
+
+
 def weights_origin(weights: str | os.PathLike[str]) -> str:
     """Where weights come from: one of `NAMED_WEIGHTS`, or a file's whole path, for a query from another folder."""
     origin = os.fspath(weights)
@@ -156,6 +173,7 @@ def build_network(
     name: str,
     weights: str | os.PathLike[str],
     *,
+    variant: Variant = PLAIN,
     projection: Projection | None = None,
     mixed_bfloat16: bool = False,
 ) -> tuple[keras.Model, str]:
@@ -166,33 +184,44 @@ def build_network(
         weights: `"imagenet"` (downloaded once by Keras, checked against its hash, kept in `~/.keras/models`),
             `"random"` (seeded: the same at every call), or the path of a `.h5`, `.weights.h5` or `.keras` file; of a
             face network `"faces"`.
+        variant: how it sees, pools, and how long vectors are.
         projection: to fewer dimensions, at the end.
         mixed_bfloat16: whether the backbone computes in bfloat16; its variables, and what is around it, never do.
 
     Returns:
-        The model, which maps (n, size, size, 3) uint8 RGB to (n, dimension) float32 of length 1, where the dimension is
-        the backbone's or the projection's, and the hexadecimal BLAKE2b of the backbone's weight arrays.
+        The model, which maps (n, size, size, 3) uint8 RGB, or of several views (n, views, size, size, 3), to
+        (n, dimension) float32 of length 1 if that is not kept, where the dimension is the backbone's or the
+        projection's; and the hexadecimal BLAKE2b of the backbone's weight arrays.
 
     Raises:
-        InvalidArgument: an unknown backbone, or a weights file that does not exist.
+        InvalidArgument: an unknown backbone, a weights file that does not exist, or a variant that it has not.
         MissingPackage: a face network needs one that is not installed.
         WeightsUnavailable: the download failed, or the file cannot be read.
         EmbedderMismatch: the file holds the weights of another network.
     """
     backbone = backbone_named(name)
     check_weights(name, os.fspath(weights))
+    check_variant(name, variant)
     keras = import_keras()
     with _dtype_policy(keras, "mixed_bfloat16" if mixed_bfloat16 else "float32"):
         headless = _headless(keras, name, backbone, os.fspath(weights))
-    size = backbone.input_size
-    pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    scaled = _SCALINGS[backbone.scaling](keras, keras.ops.cast(pixels, "float32"))  # (n, size, size, 3)
-    features = keras.ops.cast(headless(scaled), "float32")  # (n, dimension)
+        if variant.pooling == "gem":
+            headless = _pooled_by_generalised_mean(keras, headless)
+    size, views = backbone.input_size, count_views(variant.views)
+    pixels = keras.Input(shape_of_views(variant.views, size), dtype="uint8", name="pixels")
+    seen = pixels if views == 1 else keras.ops.reshape(pixels, (-1, size, size, 3))  # (n * views, size, size, 3)
+    scaled = _SCALINGS[backbone.scaling](keras, keras.ops.cast(seen, "float32"))
+    features = keras.ops.cast(headless(scaled), "float32")  # (n * views, dimension)
+    if variant.keep_length:
+        return keras.Model(pixels, features, name=name), _digest(headless)
     # Some untrained networks give features so small that their squares vanish in the normalisation's own epsilon.
     peaks = keras.ops.max(keras.ops.abs(features), axis=-1, keepdims=True)  # (n, 1)
     embedding = keras.layers.UnitNormalization(name="embedding", dtype="float32")(
         features / keras.ops.maximum(peaks, 1e-30)
     )
+    if views > 1:
+        mean = keras.ops.mean(keras.ops.reshape(embedding, (-1, views, backbone.dimension)), axis=1)  # (n, dimension)
+        embedding = keras.layers.UnitNormalization(name="mean_of_views", dtype="float32")(mean)
     if projection:
         projected = keras.ops.matmul(embedding - projection.mean, projection.axes.T)  # (n, reduced)
         embedding = keras.layers.UnitNormalization(name="projected", dtype="float32")(projected)
@@ -268,6 +297,24 @@ def _headless(keras: Any, name: str, backbone: Backbone, weights: str) -> keras.
         raise EmbedderMismatch(
             f"{weights!r} does not hold the weights of a headless {name}; give a file of that network, saved by Keras."
         ) from error
+
+
+def _pooled_by_generalised_mean(keras: Any, averaging: keras.Model) -> keras.Model:
+    """A headless network with another pooling of its last feature maps; what follows it, as in ConvNeXt, still does.
+
+    Radenović, Tolias and Chum, Fine-tuning CNN image retrieval with no human annotation (TPAMI 2019), equation 3, with
+    their first p.
+    """
+    pools = [isinstance(layer, keras.layers.GlobalAveragePooling2D) for layer in averaging.layers]
+    last = int(np.flatnonzero(pools)[-1])  # The others weigh channels, in squeeze-and-excitation.
+    maps = keras.ops.cast(averaging.layers[last].input, "float32")  # (n, height, width, channels)
+    # The least is relative: all activations of an untrained network may be smaller than what is small in a trained one.
+    peaks = keras.ops.maximum(keras.ops.max(maps, axis=(1, 2, 3), keepdims=True), 1e-30)  # (n, 1, 1, 1)
+    powers = keras.ops.maximum(maps / peaks, _LEAST_ACTIVATION) ** _GEM_POWER
+    pooled = peaks[:, 0, 0] * keras.ops.mean(powers, axis=(1, 2)) ** (1 / _GEM_POWER)  # (n, channels)
+    for layer in averaging.layers[last + 1 :]:
+        pooled = layer(pooled)
+    return keras.Model(averaging.input, pooled, name=averaging.name)
 
 
 def _construct(keras: Any, backbone: Backbone, weights: str | None) -> keras.Model:

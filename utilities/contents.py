@@ -34,7 +34,7 @@ class Content:
     #: Of the file.
     path: str
     items: list[Item]
-    #: (n, input_size, input_size, 3) uint8 RGB: what the network is to see of each item.
+    #: (n, *embedder.input_shape) uint8 RGB: what the network is to see of each item.
     pixels: NDArray[np.uint8]
     failure: Failure | None = None
     without_face: Item | None = None
@@ -105,7 +105,7 @@ def embed_contents(
         Some of the contents, in their order, and the embeddings of all of their items, (n, dimension) float32.
     """
     waiting: deque[Content] = deque()
-    embedded = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    embedded = np.empty((0, embedder.dimension), np.float32)
     with closing(embedder.embed_stream(_batches(contents, waiting, embedder))) as stream:
         for embeddings in stream:
             embedded = np.concatenate([embedded, embeddings])
@@ -131,13 +131,13 @@ def _batches(contents: Iterable[Content], waiting: deque[Content], embedder: Emb
         fruitless = 0 if len(content.pixels) else fruitless + 1
         if fruitless == FRUITLESS and not batch:
             # A batch cannot be empty, and without one nobody would hear of these files: a blank picture, for nobody.
-            blank = Content("", [], np.zeros((1, *no_pixels(embedder).shape[1:]), np.uint8))
+            blank = Content("", [], np.zeros((1, *embedder.input_shape), np.uint8))
             waiting.append(blank)
             batch.extend(blank.pixels)
         for pixels in content.pixels:
             batch.append(pixels)
             if len(batch) == embedder.batch_size:
-                yield np.stack(batch)  # (n, input_size, input_size, 3)
+                yield np.stack(batch)  # (n, *input_shape)
                 batch = []
         if fruitless >= FRUITLESS and batch:
             yield np.stack(batch)
@@ -147,5 +147,5 @@ def _batches(contents: Iterable[Content], waiting: deque[Content], embedder: Emb
 
 
 def no_pixels(embedder: Embedder) -> NDArray[np.uint8]:
-    """What an embedder sees of nothing: (0, input_size, input_size, 3)."""
-    return np.empty((0, embedder.input_size, embedder.input_size, 3), np.uint8)
+    """What an embedder sees of nothing: (0, *input_shape)."""
+    return np.empty((0, *embedder.input_shape), np.uint8)

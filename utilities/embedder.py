@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from utilities.backbones import NAMED_WEIGHTS, backbone_named, backbone_of, check_weights
+from utilities.backbones import NAMED_WEIGHTS, backbone_named, backbone_of, check_variant, check_weights
 from utilities.errors import EmbedderMismatch, InvalidArgument, WeightsUnavailable
 from utilities.exported_networks import ExportedNetwork, export, find_by_fingerprint, find_by_weights, fold
 from utilities.fingerprint import Fingerprint
 from utilities.keras_runtime import KerasEmbedder, gpu_is_present
 from utilities.openvino_runtime import OpenVINOEmbedder
 from utilities.settings import Settings
+from utilities.variants import PLAIN, Variant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
     from utilities.reduction import Projection
 
@@ -39,8 +41,12 @@ class Embedder(Protocol):
 
     #: Identity; vectors of embedders with equal fingerprints may meet.
     fingerprint: Fingerprint
-    #: Height and width of the input in pixels.
+    #: Length of a vector.
+    dimension: int
+    #: Height and width in pixels of the face that it is shown, or of an image that will do for all it is shown of it.
     input_size: int
+    #: Of what it is shown of one item: of most networks (input_size, input_size, 3).
+    input_shape: tuple[int, ...]
     #: Images of a batch that the embedder is fast with.
     batch_size: int
 
@@ -49,14 +55,18 @@ class Embedder(Protocol):
         """What executes it and how, such as `OpenVINO in bf16`."""
         ...
 
+    def see(self, image: Image.Image) -> NDArray[np.uint8]:
+        """What it is to be shown of an upright RGB image, unless it sees faces: `input_shape` uint8."""
+        ...
+
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed one batch, as soon as can be.
 
         Args:
-            pixels: (n, input_size, input_size, 3) uint8 RGB, n at least 1.
+            pixels: (n, *input_shape) uint8 RGB, n at least 1.
 
         Returns:
-            (n, fingerprint.dimension) float32, each row of length 1.
+            (n, dimension) float32, each row of length 1 if the fingerprint does not say that it is kept.
         """
         ...
 
@@ -89,6 +99,7 @@ def load_embedder(
     weights: str | os.PathLike[str] | None = None,
     settings: Settings | None = None,
     *,
+    variant: Variant = PLAIN,
     runtime: str = "auto",
     precision: str = "auto",
 ) -> Embedder:
@@ -103,11 +114,12 @@ def load_embedder(
         weights: as `backbones.build_network` takes them; by default what the backbone is trained to, which is
             `"imagenet"` for networks of images.
         settings: where exported networks lie; from the environment by default.
+        variant: how it sees, pools, and how long vectors are, if not as the plain network does.
         runtime: one of `RUNTIMES`.
         precision: one of `PRECISIONS`, but int8, which needs images: `utilities.quantization.quantize` makes that.
 
     Raises:
-        InvalidArgument: a runtime or a precision that cannot be had here.
+        InvalidArgument: a runtime, a precision or a variant that cannot be had here.
         InvalidArgument, WeightsUnavailable, EmbedderMismatch: as `backbones.build_network` does.
     """
     settings = settings or Settings.load()
@@ -115,18 +127,19 @@ def load_embedder(
     weights = weights or backbone_named(backbone).weights
     check_runtime(runtime, precision)
     check_weights(backbone, os.fspath(weights))
+    check_variant(backbone, variant)
     if weights == "random":
         _note_untrained()
-    found = find_by_weights(backbone, weights, settings)
+    found = find_by_weights(backbone, weights, settings, variant)
     if _chosen(runtime) == "keras":
         if not found:
-            export(backbone, weights, settings)
-        return KerasEmbedder(backbone, weights, precision)
+            export(backbone, weights, settings, variant)
+        return KerasEmbedder(backbone, weights, precision, variant=variant)
     if found:
         exported = _open(*found, precision)
         if exported:
             return exported
-    return OpenVINOEmbedder(*export(backbone, weights, settings), precision)
+    return OpenVINOEmbedder(*export(backbone, weights, settings, variant), precision)
 
 
 def embedder_of(
@@ -176,9 +189,11 @@ def embedder_of(
             else f"The runtime keras needs {weights!r}, which is gone; put it back, or leave out --runtime."
         )
     if projection:
-        embedder: Embedder = KerasEmbedder(fingerprint.backbone, weights, precision, projection)
+        embedder: Embedder = KerasEmbedder(fingerprint.backbone, weights, precision, projection, fingerprint.variant)
     else:
-        embedder = load_embedder(fingerprint.backbone, weights, settings, runtime=runtime, precision=precision)
+        embedder = load_embedder(
+            fingerprint.backbone, weights, settings, variant=fingerprint.variant, runtime=runtime, precision=precision
+        )
     if not fingerprint.matches(embedder.fingerprint):
         raise EmbedderMismatch(
             f"The collection was embedded by {fingerprint}, but the weights {weights!r} give {embedder.fingerprint}; "
@@ -205,9 +220,12 @@ def reduce_embedder(
         precision: one of `PRECISIONS`.
 
     Raises:
-        InvalidArgument: an embedder that is no exported network, or a runtime or precision that it has not.
+        InvalidArgument: an embedder that is no exported network or keeps its vectors' length, or a runtime or precision
+            that it has not.
     """
     settings = settings or Settings.load()
+    if embedder.fingerprint.keep_length:
+        raise InvalidArgument(f"PCA is fitted to unit vectors, not to those of {embedder.fingerprint}.")
     network = find_by_fingerprint(embedder.fingerprint, settings)
     if network is None:
         raise InvalidArgument(f"There is no network of {embedder.fingerprint} in {settings.networks} to reduce.")
@@ -220,7 +238,7 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
 
     Args:
         embedder: what embeds.
-        pixels: (n, input_size, input_size, 3) uint8 RGB; n may be 0.
+        pixels: (n, *input_shape) uint8 RGB; n may be 0.
 
     Returns:
         (n, dimension) float32.
@@ -229,7 +247,7 @@ def embed_in_batches(embedder: Embedder, pixels: NDArray[np.uint8]) -> NDArray[n
     if 0 < len(pixels) <= size:
         return embedder.embed(pixels)
     batches = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    nothing = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    nothing = np.empty((0, embedder.dimension), np.float32)
     return np.concatenate([nothing, *embedder.embed_stream(batches)])
 
 

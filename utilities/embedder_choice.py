@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from utilities.quantization import SAMPLE, import_nncf, quantize
 from utilities.reduction import FIT_SAMPLE, PrincipalComponents, Projection
 from utilities.sampling import draw_sample
 from utilities.settings import Settings
+from utilities.variants import PLAIN, Variant
 from utilities.videos import Sampling
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class Wanted:
     whiten: bool = False
     #: Of videos, the faces in their frames.
     faces: bool = False
+    pooling: str | None = None
+    views: str | None = None
+    #: Whether vectors are to keep their length; if not, nothing was said of it.
+    keep_length: bool = False
 
     @property
     def sees(self) -> str | None:
@@ -55,12 +60,21 @@ class Wanted:
             return "faces" if self.faces else "images"
         return self.what
 
+    def variant(self, known: Variant = PLAIN) -> Variant:
+        """What was asked for, and where nothing was, what is known.
+
+        Raises:
+            InvalidArgument: what there is not.
+        """
+        return Variant(self.pooling or known.pooling, self.views or known.views, self.keep_length or known.keep_length)
+
 
 def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
     """Refuse, before a network is built, what the collection's vectors were not made by.
 
     Raises:
-        EmbedderMismatch: another backbone, or int8 where the collection has none; or faces where it holds images.
+        EmbedderMismatch: another backbone, another variant, or int8 where the collection has none; or faces where it
+            holds images.
     """
     known = existing.fingerprint
     if wanted.what not in (None, existing.what):
@@ -74,11 +88,16 @@ def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
             "--collection, or leave out --faces."
         )
     if wanted.backbone:  # which says nothing of weights and of what was done to them
-        unstated = unstated_fingerprint(wanted.backbone)
+        unstated = replace(unstated_fingerprint(wanted.backbone), **asdict(known.variant))
         asked = replace(unstated, pca_digest=known.pca_digest, quantization_digest=known.quantization_digest)
         if known.pca_digest:
             asked = replace(asked, dimension=known.dimension)
         existing.refuse_unless_same(replace(existing, fingerprint=asked))
+    if wanted.variant(known.variant) != known.variant:
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds vectors of {known}, which a later load cannot change; load into "
+            "another --collection, or leave out --pooling, --views and --keep-length."
+        )
     if wanted.precision == "int8" and not known.quantization_digest:
         raise EmbedderMismatch(
             f"The collection {existing.name!r} holds vectors of {known}, not of a network in int8; load "
@@ -103,7 +122,7 @@ def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -
     own = partial(embedder_of, known, settings, runtime=wanted.runtime, precision=wanted.precision)
     if wanted.weights is None:
         return own()
-    load = partial(load_embedder, wanted.backbone or known.backbone, wanted.weights, settings)
+    load = partial(load_embedder, wanted.backbone or known.backbone, wanted.weights, settings, variant=known.variant)
     if not known.depends_on_images:
         return load(runtime=wanted.runtime, precision=wanted.precision)
     exact = load(runtime="openvino", precision="f32")
@@ -124,8 +143,8 @@ def new_embedder(
     with `sampling`, of its videos.
 
     Raises:
-        InvalidArgument: int8 by a runtime that has none, more dimensions than the sample has, or a backbone that does
-            not see what is wanted.
+        InvalidArgument: int8 by a runtime that has none, more dimensions than the sample has, a backbone that does not
+            see what is wanted, or the length of vectors kept where unit vectors are needed.
         MissingPackage: int8, or faces, need one that is not installed.
         WeightsUnavailable: the weights cannot be had.
     """
@@ -138,6 +157,9 @@ def new_embedder(
         raise InvalidArgument(
             f"--backbone {backbone} embeds {sees}, not {wanted.sees}; choose one of {', '.join(fit)}."
         )
+    if wanted.keep_length and (wanted.pca or sampling):
+        why = "--pca is fitted to unit vectors" if wanted.pca else "frames of videos are told apart by unit vectors"
+        raise InvalidArgument(f"--keep-length: {why}; leave it out.")
     if sees == "faces":
         check_detector()
     weights, most = wanted.weights or row.weights, row.dimension
@@ -145,10 +167,11 @@ def new_embedder(
         raise InvalidArgument(f"--pca {wanted.pca:,} is no number from 1 to {most:,}, the dimensions of {backbone}.")
     if wanted.pca and not sampling and len(paths) <= wanted.pca:
         raise _too_few(wanted.pca, len(paths), "images")
+    load = partial(load_embedder, backbone, weights, settings, variant=wanted.variant())
     if wanted.precision == "int8":
-        embedder = _quantized(directory, paths, backbone, weights, wanted.runtime, settings, sampling)
+        embedder = _quantized(directory, paths, load, wanted.runtime, settings, sampling)
     else:
-        embedder = load_embedder(backbone, weights, settings, runtime=wanted.runtime, precision=wanted.precision)
+        embedder = load(runtime=wanted.runtime, precision=wanted.precision)
     if not wanted.pca:
         return embedder
     projection = _fitted(directory, paths, embedder, wanted, settings, sampling, progress)
@@ -158,8 +181,7 @@ def new_embedder(
 def _quantized(
     directory: Path,
     paths: Sequence[str],
-    backbone: str,
-    weights: str,
+    load: Callable[..., Embedder],
     runtime: str,
     settings: Settings,
     sampling: Sampling | None,
@@ -167,10 +189,10 @@ def _quantized(
     if runtime == "keras":
         raise InvalidArgument("The runtime keras does not compute in int8; leave out --runtime.")
     import_nncf()  # which may be missing: better now than after a minute
-    exact = load_embedder(backbone, weights, settings, runtime="openvino", precision="f32")
+    exact = load(runtime="openvino", precision="f32")
     pixels = sample_pixels(directory, paths, 2 * SAMPLE, exact, settings, sampling)
     embedder, quality = quantize(exact, pixels, settings)
-    logger.info("Quantised %s: %s.", backbone, quality)
+    logger.info("Quantised %s: %s.", exact.fingerprint.backbone, quality)
     return embedder
 
 

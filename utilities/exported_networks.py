@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from utilities.fingerprint import Fingerprint
 from utilities.quiet import warnings_and_worse
 from utilities.reduction import SHORTEST, Projection
 from utilities.settings import Settings
+from utilities.variants import PLAIN, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +95,14 @@ def projection_of(fingerprint: Fingerprint, settings: Settings) -> Projection | 
 
 
 def find_by_weights(
-    backbone: str, weights: str | os.PathLike[str], settings: Settings
+    backbone: str, weights: str | os.PathLike[str], settings: Settings, variant: Variant = PLAIN
 ) -> tuple[ExportedNetwork, Fingerprint] | None:
-    """The network of a backbone and the origin of its weights; None if it was not exported here.
+    """The network of a backbone, the origin of its weights and a variant; None if it was not exported here.
 
     Raises:
         InvalidArgument: as `backbones.check_weights` does.
     """
-    source = _source(backbone, weights)
+    source = _source(backbone, weights, variant)
     for directory in sorted(settings.networks.glob("[!.]*")):
         about = ExportedNetwork(directory).about()
         if source in about.get("sources", []):
@@ -110,7 +111,9 @@ def find_by_weights(
     return None
 
 
-def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -> tuple[ExportedNetwork, Fingerprint]:
+def export(
+    backbone: str, weights: str | os.PathLike[str], settings: Settings, variant: Variant = PLAIN
+) -> tuple[ExportedNetwork, Fingerprint]:
     """Build a network by Keras, whichever backend it has, and write it.
 
     Raises:
@@ -119,11 +122,11 @@ def export(backbone: str, weights: str | os.PathLike[str], settings: Settings) -
     """
     logger.info("Building %s and exporting it to %s; this happens once.", backbone, settings.networks)
     row = backbone_named(backbone)
-    model, weights_digest = build_network(backbone, weights)
+    model, digest = build_network(backbone, weights, variant=variant)
     fingerprint = Fingerprint(
-        backbone, weights_digest, row.preprocessing, row.dimension, weights=weights_origin(weights)
+        backbone, digest, row.preprocessing, row.dimension, **asdict(variant), weights=weights_origin(weights)
     )
-    return write(_convert(model), fingerprint, settings, sources=[_source(backbone, weights)]), fingerprint
+    return write(_convert(model), fingerprint, settings, sources=[_source(backbone, weights, variant)]), fingerprint
 
 
 def fold(
@@ -226,8 +229,8 @@ def _convert(model: Any) -> Any:
         return import_openvino().convert_model(saved_model)
 
 
-def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
-    """Names backbone, preprocessing and the origin of the weights, without building the network."""
+def _source(backbone: str, weights: str | os.PathLike[str], variant: Variant) -> str:
+    """Names backbone, preprocessing, variant and the origin of the weights, without building the network."""
     row = backbone_named(backbone)
     origin = os.fspath(weights)
     check_weights(backbone, origin)
@@ -237,4 +240,4 @@ def _source(backbone: str, weights: str | os.PathLike[str]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
         origin = digest.hexdigest()
-    return f"{backbone}, {row.preprocessing}, {origin}"
+    return ", ".join(each for each in (backbone, row.preprocessing, str(variant), origin) if each)

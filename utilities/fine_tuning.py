@@ -21,10 +21,11 @@ from tqdm import tqdm
 from utilities.augmentation import augmentation
 from utilities.backbones import import_keras
 from utilities.errors import LookalikeError
-from utilities.image_files import read_file
+from utilities.image_files import open_file
 from utilities.objectives import Objective
 from utilities.settings import Settings
 from utilities.streams import in_order, processors
+from utilities.views import squashed
 
 if TYPE_CHECKING:
     import keras
@@ -92,13 +93,16 @@ class Pictures:
         random = np.random.default_rng(seed)
         order = objective.order(self.labels, random)
         augment = augmentation(int(random.integers(2**31)))
-        read = partial(read_file, self.root, size=size, settings=settings)
+
+        def read(path: str) -> NDArray[np.uint8]:
+            return squashed(open_file(self.root, path, size, settings)[0], size)
+
         threads = processors()
 
         def taken(pixels: Iterator[Any]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                yield np.stack([each for each, _ in islice(pixels, len(rows))]), self.labels[rows]
+                yield np.stack(list(islice(pixels, len(rows)))), self.labels[rows]
 
         with (
             ThreadPoolExecutor(threads, thread_name_prefix="read") as readers,

@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from utilities.variants import PLAIN, Variant
+
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -15,7 +17,7 @@ class Fingerprint:
     backbone: str
     #: Hexadecimal BLAKE2b of the backbone's weight arrays, whatever file they came from; empty where not stated.
     weights_digest: str
-    #: How a decoded image becomes the network's input.
+    #: How a decoded image becomes the network's input, if `views` does not say otherwise.
     preprocessing: str
     #: Length of a vector.
     dimension: int
@@ -24,6 +26,10 @@ class Fingerprint:
     #: Hexadecimal BLAKE2b of the network quantised to int8, which depends on the images that calibrated it; empty if it
     #: computes in floating point. Rounding to bfloat16 is no part of the identity: those vectors may meet.
     quantization_digest: str = ""
+    #: As `Variant` has them.
+    pooling: str = PLAIN.pooling
+    views: str = PLAIN.views
+    keep_length: bool = PLAIN.keep_length
     #: Where the weights came from, `imagenet`, `random` or a file, for whoever has to fetch them again. No part of the
     #: identity: the same weights may lie in two files.
     weights: str = field(default="imagenet", compare=False)
@@ -32,10 +38,15 @@ class Fingerprint:
     def name(self) -> str:
         """A file name that is different for different fingerprints, such as `resnet50-2048-0a1b2c3d4e5f6071`."""
         # Fields at their defaults are left out, so that a field that is added one day does not rename every network.
-        identity = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
-        stated = {name: value for name, value in identity.items() if value != ""}
+        identity = {each.name: (getattr(self, each.name), each.default) for each in fields(self) if each.compare}
+        stated = {name: value for name, (value, default) in identity.items() if value not in ("", default)}
         digest = hashlib.blake2b(json.dumps(stated, sort_keys=True).encode(), digest_size=8).hexdigest()
         return f"{self.backbone}-{self.dimension}-{digest}"
+
+    @property
+    def variant(self) -> Variant:
+        """What was chosen of the network, beside its weights."""
+        return Variant(self.pooling, self.views, self.keep_length)
 
     @property
     def depends_on_images(self) -> bool:
@@ -59,4 +70,5 @@ class Fingerprint:
         weights = f", weights {self.weights_digest[:8]}" if self.weights_digest else ""
         reduced = f", PCA {self.pca_digest[:8]}" if self.pca_digest else ""
         quantized = f", int8 {self.quantization_digest[:8]}" if self.quantization_digest else ""
-        return f"{self.backbone}, {self.dimension} dimensions{weights}{reduced}{quantized}"
+        variant = f", {self.variant}" if self.variant != PLAIN else ""
+        return f"{self.backbone}, {self.dimension} dimensions{weights}{variant}{reduced}{quantized}"

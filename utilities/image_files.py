@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from utilities.crops import Crop
 from utilities.download import download, is_url
 from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
 from utilities.items import Item, file_digest
@@ -94,42 +93,6 @@ def open_image(
     return open_scaled(source, at_least, settings, name=name)[0]
 
 
-def read_pixels(
-    source: ImageSource, size: int, settings: Settings | None = None, *, crop: Crop | None = None, name: str = ""
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """An image as an embedder takes it: squashed to a square, bilinearly.
-
-    Args:
-        source: as `open_image` takes it.
-        size: side of the square in pixels.
-        settings: limits; from the environment by default.
-        crop: the part to take; the whole by default.
-        name: as for `open_image`.
-
-    Returns:
-        The pixels, (size, size, 3) uint8 RGB, and (width, height) of the whole upright image.
-
-    Raises:
-        ImageError, InvalidArgument: as `open_image` does.
-    """
-    # A part that is small needs more of the whole's pixels.
-    at_least = size if crop is None else crop.whole_side(size)
-    image, whole = open_scaled(source, at_least, settings, name=name)
-    return squashed(image, size, crop), whole
-
-
-def read_file(
-    root: Path, path: str, size: int, settings: Settings, *, name: str = ""
-) -> tuple[NDArray[np.uint8], Item]:
-    """A file of a tree as an embedder takes it, and its item; arguments and errors as for `open_file`.
-
-    Returns:
-        The pixels as `read_pixels` gives them, and the item.
-    """
-    image, item = open_file(root, path, size, settings, name=name)
-    return squashed(image, size), item
-
-
 def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name: str = "") -> tuple[Image.Image, Item]:
     """A file of a tree as RGB, upright, and its item. The item describes exactly the bytes that were decoded.
 
@@ -155,13 +118,6 @@ def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
     return image, _item(root, path, before, whole, digest)
-
-
-def squashed(image: Image.Image, size: int, crop: Crop | None = None) -> NDArray[np.uint8]:
-    """An RGB image, or a part of it, as an embedder takes it: (size, size, 3) uint8."""
-    if crop:
-        image = crop.of(image)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def open_scaled(

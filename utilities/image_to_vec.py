@@ -14,7 +14,7 @@ from tqdm import tqdm
 from utilities.directory_trees import find_images
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import UnreadableImage
-from utilities.image_files import ImageSource, read_pixels
+from utilities.image_files import ImageSource, open_image
 from utilities.item_streams import embed_files
 from utilities.settings import Settings
 
@@ -90,8 +90,7 @@ def embed_images(
     Raises:
         ImageError: one of them cannot be read.
     """
-    size = embedder.input_size
-    pixels = np.empty((len(sources), size, size, 3), np.uint8)
+    pixels = np.empty((len(sources), *embedder.input_shape), np.uint8)
     for row, source in enumerate(sources):
-        pixels[row] = read_pixels(source, size, settings)[0]
+        pixels[row] = embedder.see(open_image(source, settings, at_least=embedder.input_size))
     return embed_in_batches(embedder, pixels)

@@ -24,7 +24,7 @@ from utilities.embedder import Embedder
 from utilities.errors import ImageError
 from utilities.faces import DETECTION_SIDE, check_detector
 from utilities.failures import Failure, FailureList
-from utilities.image_files import open_file, read_file
+from utilities.image_files import open_file
 from utilities.items import Item
 from utilities.settings import Settings
 from utilities.streams import in_order, processors
@@ -127,7 +127,7 @@ def embed_sample(
         The n items of the files that can be read, and their embeddings, (n, dimension) float32.
     """
     items: list[Item] = []
-    blocks = [np.empty((0, embedder.fingerprint.dimension), np.float32)]
+    blocks = [np.empty((0, embedder.dimension), np.float32)]
     with (
         tqdm(total=len(paths), unit="video" if sampling else "image", desc=name, disable=not progress) as bar,
         closing(embed_files(root, paths, embedder, settings, sampling)) as chunks,
@@ -160,7 +160,7 @@ def sample_pixels(
         sampling: as for `embed_files`; fewer frames are taken of each video where there are enough videos.
 
     Returns:
-        (at most count, input_size, input_size, 3) uint8 RGB.
+        (at most count, *embedder.input_shape) uint8 RGB.
     """
     chosen = random.Random(0).sample(list(paths), min(count, len(paths)))
     if sampling:
@@ -182,8 +182,8 @@ def read_content(root: Path, path: str, embedder: Embedder, settings: Settings, 
         MissingPackage: the embedder sees faces, and what finds them is not installed.
     """
     if not sees_faces(embedder.fingerprint.backbone):
-        pixels, item = read_file(root, path, embedder.input_size, settings, name=name)
-        return Content(path, [item], pixels[None])
+        image, item = open_file(root, path, embedder.input_size, settings, name=name)
+        return Content(path, [item], embedder.see(image)[None])
     return faces_in(*open_file(root, path, DETECTION_SIDE, settings, name=name), embedder)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator, Iterable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from utilities.backbones import backbone_named, build_network, import_keras, wei
 from utilities.errors import InvalidArgument
 from utilities.fingerprint import Fingerprint
 from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
+from utilities.variants import PLAIN, Variant
+from utilities.views import Sight, count_views, shape_of_views
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
-class KerasEmbedder:
+class KerasEmbedder(Sight):
     """A network as Keras built it, compiled by its backend; safe to use from many threads."""
 
     def __init__(
@@ -35,6 +39,7 @@ class KerasEmbedder:
         weights: str | os.PathLike[str],
         precision: str = "auto",
         projection: Projection | None = None,
+        variant: Variant = PLAIN,
     ) -> None:
         """Build it, which takes seconds in every process.
 
@@ -45,6 +50,7 @@ class KerasEmbedder:
                 themselves stay in 32 bits; or `"auto"`, bf16 on a GPU if the network bears it, as
                 `utilities.rounding` finds out.
             projection: to fewer dimensions, folded into the network.
+            variant: as `backbones.build_network` takes it.
 
         Raises:
             InvalidArgument: a precision that Keras has not.
@@ -53,21 +59,25 @@ class KerasEmbedder:
         if precision not in ("auto", "f32", "bf16"):
             raise InvalidArgument(f"The runtime keras does not compute in {precision}; take --runtime openvino.")
         on_gpu = gpu_is_present()
-        self.batch_size = 128 if on_gpu else 32
+        self.batch_size = max(1, (128 if on_gpu else 32) // count_views(variant.views))
         row = backbone_named(backbone)
-        self.input_size = row.input_size
         wanted = precision if precision != "auto" else "bf16" if on_gpu else "f32"
-        self._model, digest = _build(backbone, weights, wanted, projection)
+        build = partial(_build, backbone, weights, variant, projection)
+        self._model, digest = build(wanted)
         if precision == "auto" and wanted == "bf16":
-            exact, _ = _build(backbone, weights, "f32", projection)
-            similarity = similarity_when_rounded(exact.predict_on_batch, self._model.predict_on_batch, row.input_size)
+            exact, _ = build("f32")
+            similarity = similarity_when_rounded(
+                exact.predict_on_batch, self._model.predict_on_batch, shape_of_views(variant.views, row.input_size)
+            )
             if similarity < BEARABLE_SIMILARITY:
                 self._model, wanted = exact, "f32"
         self.precision = wanted
         #: As `Embedder.runtime`.
         self.runtime = f"Keras on {import_keras().backend.backend()} in {wanted}"
-        whole = Fingerprint(backbone, digest, row.preprocessing, row.dimension, weights=weights_origin(weights))
-        self.fingerprint = projection.fingerprint(whole) if projection else whole
+        whole = Fingerprint(
+            backbone, digest, row.preprocessing, row.dimension, **asdict(variant), weights=weights_origin(weights)
+        )
+        super().__init__(projection.fingerprint(whole) if projection else whole, row.input_size)
         self._one_at_a_time = threading.Lock()
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -92,9 +102,10 @@ class KerasEmbedder:
 
 
 def _build(
-    backbone: str, weights: str | os.PathLike[str], precision: str, projection: Projection | None
+    backbone: str, weights: str | os.PathLike[str], variant: Variant, projection: Projection | None, precision: str
 ) -> tuple[keras.Model, str]:
-    model, digest = build_network(backbone, weights, projection=projection, mixed_bfloat16=precision == "bf16")
+    bfloat16 = precision == "bf16"
+    model, digest = build_network(backbone, weights, variant=variant, projection=projection, mixed_bfloat16=bfloat16)
     model.compile()  # Without a loss: what compiles is its prediction, by XLA where the backend has it.
     return model, digest
 

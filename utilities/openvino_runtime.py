@@ -16,15 +16,16 @@ from utilities.errors import InvalidArgument
 from utilities.exported_networks import ExportedNetwork, import_openvino
 from utilities.fingerprint import Fingerprint
 from utilities.rounding import BEARABLE_SIMILARITY, similarity_when_rounded
+from utilities.views import Sight, count_views
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class OpenVINOEmbedder:
+class OpenVINOEmbedder(Sight):
     """An exported network; safe to use from many threads."""
 
-    #: From 4 to 32 images the speed is the same; the fewer, the sooner the first are done.
+    #: From 4 to 32 images the speed is the same; the fewer, the sooner the first are done. Every view counts as one.
     batch_size = 8
 
     def __init__(self, network: ExportedNetwork, fingerprint: Fingerprint, precision: str = "auto") -> None:
@@ -41,11 +42,11 @@ class OpenVINOEmbedder:
             InvalidArgument: a precision that this processor or this network has not.
             RuntimeError: the network is damaged.
         """
-        self.fingerprint = fingerprint
         self.network = network
         self.precision = _choose_precision(network, fingerprint, precision)
         self._compiled, self._one_at_a_time = _compile_once(network.file, self.precision, "LATENCY")
-        self.input_size = int(self._compiled.input(0).partial_shape[1].get_length())
+        super().__init__(fingerprint, int(self._compiled.input(0).partial_shape[-2].get_length()))
+        self.batch_size = max(1, self.batch_size // count_views(fingerprint.views))
 
     @property
     def runtime(self) -> str:
@@ -114,8 +115,8 @@ def _bears_bf16(network: ExportedNetwork) -> bool:
     similarity = network.about().get("bf16_similarity")
     if similarity is None:
         exact, rounded = (_compile(network.file, precision, "LATENCY") for precision in ("f32", "bf16"))
-        size = int(exact.input(0).partial_shape[1].get_length())
-        similarity = similarity_when_rounded(lambda pixels: exact(pixels)[0], lambda pixels: rounded(pixels)[0], size)
+        shape = tuple(each.get_length() for each in list(exact.input(0).partial_shape)[1:])
+        similarity = similarity_when_rounded(lambda pixels: exact(pixels)[0], lambda pixels: rounded(pixels)[0], shape)
         with contextlib.suppress(OSError):  # Whoever may only read the networks measures again.
             network.note(bf16_similarity=similarity)
     return bool(similarity >= BEARABLE_SIMILARITY)

@@ -17,6 +17,7 @@ from utilities.embedder import Embedder, embed_in_batches
 from utilities.errors import InvalidArgument, MissingPackage
 from utilities.exported_networks import import_openvino, write
 from utilities.openvino_runtime import OpenVINOEmbedder
+from utilities.reduction import unit_length
 from utilities.retrieval_metrics import exact_neighbours, overlap_at_k
 from utilities.settings import Settings
 
@@ -68,7 +69,7 @@ def quantize(
 
     Args:
         embedder: of an exported network, in `"f32"`.
-        pixels: (n, input_size, input_size, 3) uint8 RGB, a sample of the images to be embedded; n at least
+        pixels: (n, *input_shape) uint8 RGB, a sample of the images to be embedded; n at least
             2 * `SMALLEST_SAMPLE`, and 2 * `SAMPLE` are enough.
         settings: where exported networks lie.
 
@@ -108,6 +109,7 @@ def quantize(
 
 
 def _compare(embeddings: NDArray[np.float32], exact: NDArray[np.float32], speedup: float) -> QuantizationQuality:
+    embeddings, exact = unit_length(embeddings), unit_length(exact)
     ranked, expected = (exact_neighbours(each, each, 21) for each in (embeddings, exact))
     similarity = float(np.sum(embeddings * exact, axis=1).mean())
     return QuantizationQuality(len(exact), similarity, _overlap_of_others(ranked, expected), speedup)

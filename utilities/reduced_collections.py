@@ -54,6 +54,11 @@ def check_copy(
             f"The vectors of {source.name!r} are reduced already, to {source.fingerprint.dimension:,} dimensions; "
             "reduce the collection that they were made of."
         )
+    if source.fingerprint.keep_length:
+        raise InvalidArgument(
+            f"The vectors of {source.name!r} keep their length, and PCA is fitted to unit vectors; load without "
+            "--keep-length into another collection, and reduce that."
+        )
     existing = find_collection(client, name)
     if existing is None:
         embedder_of(source.fingerprint, settings)

@@ -30,7 +30,6 @@ from utilities.contents import (
 from utilities.embedder import Embedder
 from utilities.errors import UnreadableVideo
 from utilities.failures import Failure
-from utilities.image_files import squashed
 from utilities.items import Item, file_digest, item_id
 from utilities.spans import Spans
 from utilities.streams import in_order, processors
@@ -80,7 +79,7 @@ def embed_videos(
         MissingPackage: PyAV is not installed, or what finds faces.
     """
     spans, anything = Spans(), False
-    none = np.empty((0, embedder.fingerprint.dimension), np.float32)
+    none = np.empty((0, embedder.dimension), np.float32)
     with (
         closing(read_videos(root, paths, embedder, sampling)) as contents,
         closing(embed_contents(contents, embedder)) as stream,
@@ -128,7 +127,7 @@ def read_videos(
         if of_faces:
             content = faces_in(frame.image, item, embedder)
             return _FrameContent(item.path, content.items, content.pixels, time=frame.time)
-        return _FrameContent(item.path, [item], squashed(frame.image, embedder.input_size)[None], time=frame.time)
+        return _FrameContent(item.path, [item], embedder.see(frame.image)[None], time=frame.time)
 
     decoded = _decoded(root, paths, embedder, sampling)
     end = object()

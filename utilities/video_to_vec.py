@@ -18,7 +18,6 @@ from utilities.directory_trees import find_videos
 from utilities.embedder import Embedder, embed_in_batches, load_embedder
 from utilities.errors import NoFace, UnreadableVideo
 from utilities.faces import Face, find_faces, no_face
-from utilities.image_files import squashed
 from utilities.item_streams import embed_files
 from utilities.items import Item
 from utilities.settings import Settings
@@ -138,7 +137,7 @@ def clip_to_vec(
             faces.append(found[0])
             pixels.append(chips[0])
         else:
-            pixels.append(squashed(frame.image, embedder.input_size))
+            pixels.append(embedder.see(frame.image))
         times.append(frame.time)
     if not pixels:
         raise no_face(f"any frame of {video.name}")

@@ -38,7 +38,7 @@ BATCHES = 2
 class _Search:
     info: CollectionInfo
     selection: Selection
-    #: (input_size, input_size, 3) uint8 to be embedded, or else (dimension,) float32.
+    #: `Embedder.input_shape` uint8 to be embedded, or else (dimension,) float32.
     pixels: NDArray[np.uint8] | None = None
     vector: NDArray[np.float32] | None = None
 
@@ -73,7 +73,7 @@ class WarmSearch:
 
         Args:
             info: the collection.
-            pixels: (input_size, input_size, 3) uint8 RGB, as `image_files.read_pixels` makes them for its `embedder`.
+            pixels: what its `embedder` sees of the image, `Embedder.input_shape` uint8.
             selection: which matches.
 
         Returns:

@@ -20,7 +20,7 @@ from utilities.collection_info import CollectionInfo
 from utilities.download import download, is_url
 from utilities.errors import InvalidArgument
 from utilities.faces import DETECTION_SIDE, find_faces, no_face
-from utilities.image_files import ImageSource, open_image, read_pixels
+from utilities.image_files import ImageSource, open_image
 from utilities.items import printable
 from utilities.milvus_utilities import take_vectors
 from utilities.similar_images import Match, checked_face
@@ -150,15 +150,16 @@ async def _decoded(service: Service, info: CollectionInfo, asked: SearchForm | Q
     give, called = picture
 
     def submit() -> _Sought:
-        size, crop = service.search.embedder(info).input_size, asked.part
-        if not info.of_faces:
-            pixels, _ = read_pixels(give(), size, service.settings, crop=crop, name=called)
-            return _Sought(service.search.by_pixels(info, pixels, asked.selection))
-        at_least = crop.whole_side(DETECTION_SIDE) if crop else DETECTION_SIDE
+        embedder, crop = service.search.embedder(info), asked.part
+        side = DETECTION_SIDE if info.of_faces else embedder.input_size
+        # A part that is small needs more of the whole's pixels.
+        at_least = crop.whole_side(side) if crop else side
         image = open_image(give(), service.settings, at_least=at_least, name=called)
         if crop:
             image = crop.of(image)
-        faces, chips = find_faces(image, size)
+        if not info.of_faces:
+            return _Sought(service.search.by_pixels(info, embedder.see(image), asked.selection))
+        faces, chips = find_faces(image, embedder.input_size)
         if not faces:
             raise no_face(called)
         number = checked_face(asked.face, faces, called)
