@@ -117,9 +117,10 @@ def load(
     faces: Annotated[bool, typer.Option("--faces", help="With videos, search the faces in those frames.")] = False,
     collection: Annotated[Optional[str], typer.Option(help="Its name. [default: made from the directory's]")] = None,
     backbone: Annotated[
-        Optional[str],
+        Optional[list[str]],
         typer.Option(
-            help=f"{BACKBONE} Of faces: dlib, facenet, facenet512, arcface, openface or vggface. "
+            help=f"{BACKBONE} May be given several times, as NAME or NAME=WEIGHTS: then queries fuse their rankings. "
+            "Of faces: dlib, facenet, facenet512, arcface, openface or vggface. "
             "[default: the collection's own, else resnet50, or dlib for faces]"
         ),
     ] = None,
@@ -234,7 +235,12 @@ def collections(context: typer.Context, as_json: AsJson = False) -> None:
         print(f"There is no collection in {context.obj.database} yet; `lookalike load DIR` makes the first.")
     else:
         rows = [
-            [info.name, counted(items, info.item_is), info.fingerprint.backbone, str(info.root or "-")]
+            [
+                info.name,
+                counted(items, info.item_is),
+                ", ".join(each.backbone for each in info.fingerprints),
+                str(info.root or "-"),
+            ]
             for info, items in found
         ]
         print_table(["collection", "holds", "backbone", "root"], rows, right={1})

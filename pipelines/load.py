@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 from utilities.collection_info import CollectionInfo, check_metric, check_name
 from utilities.directory_trees import check_directory, find_images, find_videos
 from utilities.embedder import Embedder, check_runtime
-from utilities.embedder_choice import Wanted, embedder_as_before, new_embedder, refuse_another_embedder
+from utilities.embedder_choice import Wanted, embedder_of_load, networks_wanted, refuse_other_networks
+from utilities.ensembles import fingerprints_of
 from utilities.errors import InvalidArgument
 from utilities.failures import Failure, FailureList
 from utilities.items import printable
@@ -49,7 +51,7 @@ def run(
     scenes: bool = False,
     faces: bool = False,
     collection: str | None = None,
-    backbone: str | None = None,
+    backbone: str | Sequence[str] | None = None,
     weights: str | None = None,
     extension: str | None = None,
     metric: str | None = None,
@@ -81,8 +83,9 @@ def run(
         scenes: with videos, take the first frame of each scene instead.
         faces: with videos, the items are the faces in those frames.
         collection: its name; by default made from the directory's.
-        backbone: a key of `utilities.backbones.BACKBONES`; by default the collection's own, else the one that the
-            weights were fine-tuned from, else ResNet50, or dlib's network for faces.
+        backbone: a key of `utilities.backbones.BACKBONES`, or several for an ensemble, each perhaps with weights of its
+            own as `NAME=WEIGHTS`; by default the collection's own, else the one that the weights were fine-tuned from,
+            else ResNet50, or dlib's network for faces.
         weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else what the
             backbone is trained to.
         extension: take only files with this one, in any case.
@@ -126,8 +129,9 @@ def run(
         raise InvalidArgument(f"--what {what!r} is not known; choose one of {', '.join(WHAT)}.")
     if whiten and not pca:
         raise InvalidArgument("--whiten says something of --pca; give that, too.")
-    wanted = Wanted(what, backbone, weights, runtime, precision, pca, whiten, faces, pooling, views, keep_length)
-    wanted.variant()  # which there may not be: better now than after a wait for the server
+    asked = Wanted(what, None, weights, runtime, precision, pca, whiten, faces, pooling, views, keep_length)
+    wanted = networks_wanted(asked, [backbone] if isinstance(backbone, str) else backbone or [])
+    asked.variant()  # which there may not be: better now than after a wait for the server
     if every is not None and scenes:
         raise InvalidArgument("--every and --scenes say different things of which frames to take; give one of them.")
     sampling = Sampling(every) if every is not None else Sampling(None) if scenes else None
@@ -144,7 +148,7 @@ def run(
         if existing:
             existing.refuse_new_items()
             metric = (metric or existing.metric).upper()
-            refuse_another_embedder(existing, wanted)
+            wanted = refuse_other_networks(existing, wanted)
             sampling = sampling or existing.sampling
             same = replace(existing, root=directory.resolve(), metric=metric, sampling=sampling)
             existing.refuse_unless_same(same)
@@ -154,17 +158,17 @@ def run(
             import_av()  # Better missed now than after the network is loaded.
         find = find_videos if sampling else find_images
         paths = find(directory, extension, on_error=unlisted.append)
-        if embedder is None and existing:
-            embedder = embedder_as_before(existing.fingerprint, wanted, settings)
-        elif embedder is None:
-            embedder = new_embedder(directory, paths, wanted, settings, sampling, progress=progress)
+        if embedder is None:
+            embedder = embedder_of_load(existing, wanted, directory, paths, settings, sampling, progress=progress)
+        fingerprint, *others = fingerprints_of(embedder)
         create = partial(
             create_collection,
             client,
             name,
-            dimension=embedder.fingerprint.dimension,
+            dimension=embedder.dimension,
             metric=metric or "COSINE",
-            fingerprint=embedder.fingerprint,
+            fingerprint=fingerprint,
+            others=tuple(others),
             root=directory,
             index=index,
             sampling=sampling,

@@ -141,6 +141,8 @@ def info_as_json(info: CollectionInfo) -> dict[str, Any]:
         "item_is": info.item_is,
         "frames": str(info.sampling) if info.sampling else None,
         "metric": info.metric,
+        **({"networks": [str(each) for each in info.fingerprints]} if info.others else {}),
+        **({"augmented": info.augmented} if info.augmented else {}),
         "backbone": fingerprint.backbone,
         "dimension": fingerprint.dimension,
         "weights": fingerprint.weights,

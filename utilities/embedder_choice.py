@@ -18,6 +18,7 @@ from utilities.backbones import (
 )
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
+from utilities.ensembles import Ensemble
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.exported_networks import projection_of
 from utilities.faces import check_detector
@@ -69,6 +70,55 @@ class Wanted:
         return Variant(self.pooling or known.pooling, self.views or known.views, self.keep_length or known.keep_length)
 
 
+def networks_wanted(wanted: Wanted, backbones: Sequence[str]) -> list[Wanted]:
+    """What was asked for of each network.
+
+    Args:
+        wanted: what was asked for of all of them; its `backbone` is passed over.
+        backbones: each `NAME`, or `NAME=WEIGHTS` where the weights are that network's own; empty if nothing was said.
+
+    Raises:
+        InvalidArgument: a network twice, or several that are to see faces or videos.
+    """
+    parts = [each.partition("=") for each in backbones]
+    names = [name.lower() for name, *_ in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InvalidArgument(f"--backbone {twice} is given twice; each network has one field of vectors.")
+    if len(names) > 1 and (wanted.what in ("faces", "videos") or any(map(sees_faces, names))):
+        raise InvalidArgument("Several networks are for images; of faces and videos give one --backbone.")
+    if not names:
+        return [wanted]
+    return [
+        replace(wanted, backbone=name, weights=weights or wanted.weights)
+        for name, (_, _, weights) in zip(names, parts, strict=True)
+    ]
+
+
+def refuse_other_networks(existing: CollectionInfo, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """Refuse, before a network is built, what the collection's vectors were not made by.
+
+    Returns:
+        What was asked for of each of the collection's networks, in their order.
+
+    Raises:
+        EmbedderMismatch: other networks, or as `refuse_another_embedder` does.
+    """
+    known = [each.backbone for each in existing.fingerprints]
+    if len(wanted) == 1 and (wanted[0].backbone is None or len(known) == 1):
+        by_name = dict.fromkeys(known, wanted[0])
+    else:
+        by_name = {each.backbone or "": each for each in wanted}
+    if {*by_name} != {*known}:
+        raise EmbedderMismatch(
+            f"The collection {existing.name!r} holds vectors of {' and '.join(known)}, not of {' and '.join(by_name)}; "
+            "load into another --collection, or leave out --backbone."
+        )
+    for name in known:
+        refuse_another_embedder(existing.using([name]), by_name[name])
+    return [by_name[name] for name in known]
+
+
 def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
     """Refuse, before a network is built, what the collection's vectors were not made by.
 
@@ -108,6 +158,39 @@ def refuse_another_embedder(existing: CollectionInfo, wanted: Wanted) -> None:
             f"The collection {existing.name!r} holds vectors of {known}, not of {wanted.pca:,} dimensions by PCA; load "
             "into another --collection, or leave out --pca."
         )
+
+
+def embedder_of_load(
+    existing: CollectionInfo | None,
+    wanted: Sequence[Wanted],
+    directory: Path,
+    paths: Sequence[str],
+    settings: Settings,
+    sampling: Sampling | None = None,
+    *,
+    progress: bool = True,
+) -> Embedder:
+    """What a load embeds by: of several networks an ensemble.
+
+    Args:
+        existing: the collection; None if there is none yet.
+        wanted: of each network, as `refuse_other_networks` or `networks_wanted` returned it.
+        directory: the tree, of which a sample is looked at where a network is fitted to it.
+        paths: of its files.
+        settings: limits and places.
+        sampling: of videos, which of their frames are taken.
+        progress: whether to draw progress bars on standard error.
+
+    Raises:
+        LookalikeError: as for `embedder_as_before` and `new_embedder`.
+    """
+    if existing:
+        known = zip(existing.fingerprints, wanted, strict=True)
+        members = [embedder_as_before(fingerprint, each, settings) for fingerprint, each in known]
+    else:
+        new = partial(new_embedder, directory, paths, settings=settings, sampling=sampling, progress=progress)
+        members = [new(wanted=each) for each in wanted]
+    return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -> Embedder:

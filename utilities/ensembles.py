@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utilities.embedder import Embedder
+from utilities.embedder import Embedder, embedder_of
+from utilities.fingerprint import Fingerprint
+from utilities.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,3 +75,18 @@ class Ensemble:
 
     def _seen_by(self, number: int, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         return (self._seen(pixels)[number] for pixels in batches)
+
+
+def embedder_of_all(fingerprints: Sequence[Fingerprint], settings: Settings) -> Embedder:
+    """The embedder that a collection was loaded with: of several networks an ensemble; errors as for `embedder_of`."""
+    members = [embedder_of(each, settings) for each in fingerprints]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def fingerprints_of(embedder: Embedder) -> tuple[Fingerprint, ...]:
+    """Of each network of an embedder."""
+    return (
+        tuple(each.fingerprint for each in embedder.members)
+        if isinstance(embedder, Ensemble)
+        else (embedder.fingerprint,)
+    )

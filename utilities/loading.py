@@ -137,7 +137,7 @@ class Loading:
             logger.info(
                 "Embedding %s with %s on %s%s.",
                 f"{len(missing):,} {self.file_is}{'' if len(missing) == 1 else 's'}",
-                self.info.fingerprint.backbone,
+                " and ".join(each.backbone for each in self.info.fingerprints),
                 self.embedder.runtime,
                 f"; {there:,} {'is' if there == 1 else 'are'} there already" if there else "",
             )

@@ -14,7 +14,8 @@ import numpy as np
 
 from utilities.batches import Batches
 from utilities.collection_info import CollectionInfo
-from utilities.embedder import Embedder, embed_in_batches, embedder_of
+from utilities.embedder import Embedder, embed_in_batches
+from utilities.ensembles import embedder_of_all
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.fingerprint import Fingerprint
 from utilities.milvus_utilities import settle
@@ -49,7 +50,7 @@ class WarmSearch:
     def __init__(self, client: MilvusClient, settings: Settings) -> None:
         """Start the threads that search."""
         self.client, self.settings = client, settings
-        self._embedders: dict[Fingerprint, Embedder] = {}
+        self._embedders: dict[tuple[Fingerprint, ...], Embedder] = {}
         self._loading = threading.Lock()
         self._batches: Batches[_Search, list[Match]] = Batches(self._answer, TOGETHER, BATCHES)
 
@@ -59,11 +60,11 @@ class WarmSearch:
         Raises:
             WeightsUnavailable, EmbedderMismatch: as `embedder_of` does.
         """
-        found = self._embedders.get(info.fingerprint)
+        found = self._embedders.get(info.fingerprints)
         if found is None:
             with self._loading:
-                found = self._embedders.get(info.fingerprint) or embedder_of(info.fingerprint, self.settings)
-                self._embedders[info.fingerprint] = found
+                found = self._embedders.get(info.fingerprints) or embedder_of_all(info.fingerprints, self.settings)
+                self._embedders[info.fingerprints] = found
         if not info.fingerprint.weights_digest:
             settle(self.client, info, fingerprint=found.fingerprint)
         return found
@@ -94,7 +95,7 @@ class WarmSearch:
         Raises:
             InvalidArgument: another vector.
         """
-        dimension = info.fingerprint.dimension
+        dimension = info.dimension
         if vector.shape != (dimension,):
             raise InvalidArgument(
                 f"The collection {info.name!r} holds vectors of {dimension:,} numbers; one of {len(vector):,} cannot "
@@ -155,7 +156,7 @@ class WarmSearch:
             if search.vector is not None:
                 vectors[row] = search.vector
             else:
-                images[search.info.fingerprint].append(row)
+                images[search.info.fingerprints].append(row)
         for rows in images.values():
             pixels = np.stack([pixels for row in rows if (pixels := searches[row].pixels) is not None])
             embeddings = embed_in_batches(self.embedder(searches[rows[0]].info), pixels)

@@ -283,7 +283,6 @@ class CollectionModel(BaseModel):
     @classmethod
     def of(cls, info: CollectionInfo, items: int) -> CollectionModel:
         """What may be told: not where on the server it lies."""
-        known = info.fingerprint
         return cls(
             name=info.name,
             what=info.what,
@@ -291,9 +290,9 @@ class CollectionModel(BaseModel):
             sampling=str(info.sampling) if info.sampling else None,
             items=items,
             metric=info.metric,
-            backbone=known.backbone,
-            dimension=known.dimension,
-            untrained=known.weights == "random",
+            backbone=" and ".join(each.backbone for each in info.fingerprints),
+            dimension=info.dimension,
+            untrained=any(each.weights == "random" for each in info.fingerprints),
         )
 
 
