@@ -101,7 +101,7 @@ def run(
     items = read_items(client, collection, info.attributes)
     ids = items["id"].to_numpy(np.int64)
     truth = labels_of(items, labels)
-    taught = were_trained_on(items, info.fingerprint.weights)
+    taught = were_trained_on(items, *(each.weights for each in info.fingerprints))
     chosen = choose_queries(truth, queries, taught)
     if not len(chosen) and len(choose_queries(truth)):
         raise InvalidArgument(

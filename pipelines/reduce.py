@@ -119,7 +119,7 @@ def run(
     components = PrincipalComponents.of(embeddings)
     if pca:
         components.projection(pca)  # which may be impossible: better now than after a minute
-    queries = choose_queries(truth, but=were_trained_on(items, info.fingerprint.weights))
+    queries = choose_queries(truth, but=were_trained_on(items, *(each.weights for each in info.fingerprints)))
     if not len(queries) and len(choose_queries(truth)):
         logger.warning("The network was trained on all items that could be searched with: labels are passed over.")
     full, reduced = _measure(embeddings, components, truth, queries, whiten, progress)

@@ -104,7 +104,7 @@ def run(
             "collection that they are of."
         )
     items, truth = labelled_sample(read_items(client, collection, info.attributes), labels, sample)
-    taught = were_trained_on(items, info.fingerprint.weights)
+    taught = were_trained_on(items, *(each.weights for each in info.fingerprints))
     truth = Labels(np.where(taught, -1, truth.codes), truth.names)
     trial = draw_trial(truth)
     if trial is None:
