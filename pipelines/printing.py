@@ -33,6 +33,14 @@ def print_summary(summary: LoadSummary) -> None:
         print(f"what failed and why: {summary.failures}")
     if summary.faceless:
         print(f"{'videos' if summary.what == 'videos' else 'images'} without a face: {summary.faceless}")
+    if summary.attributes:
+        given = summary.attributes
+        kind = "video" if summary.what == "videos" else "image"
+        print(
+            f"attributes: {counted(given.items, summary.item_is)} were given new ones; of the CSV "
+            f"{counted(given.rows_without_file, 'row')} name no {kind} here, and of the tree "
+            f"{counted(given.files_without_row, kind)} have no row"
+        )
     if summary.damaged:
         print(f"damaged: {counted(summary.damaged, 'video')}, of which what could be decoded is taken")
 
@@ -111,7 +119,7 @@ def result_as_json(result: QueryResult) -> dict[str, Any]:
 
 def _said(fields: dict[str, Any]) -> dict[str, Any]:
     """What there is to say of a match, and of its frames."""
-    said = {key: value for key, value in fields.items() if value not in (None, "", ())}
+    said = {key: value for key, value in fields.items() if value not in (None, "", (), {})}
     if "frames" in said:
         said["frames"] = [_said(frame) for frame in said["frames"]]
     return said

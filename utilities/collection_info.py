@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from utilities.attributes import Columns
 from utilities.backbones import DEFAULT_BACKBONE, backbone_named, sees_faces
 from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.exif import EXIF_ATTRIBUTES
 from utilities.faces import FACE_ATTRIBUTES
 from utilities.fingerprint import Fingerprint
-from utilities.items import is_utf8, printable
+from utilities.items import ITEM_FIELDS, Value, is_utf8, printable
 from utilities.spans import SPAN_ATTRIBUTES
 from utilities.videos import Sampling
 
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
 _INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
+_ATTRIBUTES = "lookalike.attributes"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection's name and what must stay the same as long as it lives; only root and index may change."""
+    """A collection's name and what must stay the same as long as it lives; only root, index and columns may change."""
 
     name: str
     #: Absolute directory, free of links, that its paths are relative to; None until the first items are inserted.
@@ -41,6 +45,8 @@ class CollectionInfo:
     indexed_items: int = 0
     #: Which frames of videos its items are, or show the faces of; None if its files are images.
     sampling: Sampling | None = None
+    #: Names and types of the attributes that a CSV has given to its files; more may come.
+    columns: Columns = ()
 
     @classmethod
     def checked(
@@ -53,6 +59,7 @@ class CollectionInfo:
         root: str | os.PathLike[str] | None,
         index: str,
         sampling: Sampling | None = None,
+        columns: Columns = (),
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
@@ -71,7 +78,7 @@ class CollectionInfo:
         resolved = Path(root).resolve() if root is not None else None
         if resolved is not None and not is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
-        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling)
+        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling, columns=columns)
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
@@ -88,6 +95,7 @@ class CollectionInfo:
             properties.get(_INDEX, "auto"),
             int(properties.get(_INDEXED_ITEMS, 0)),
             Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
+            tuple(json.loads(properties.get(_ATTRIBUTES, "{}")).items()),
         )
 
     def properties(self) -> dict[str, str]:
@@ -100,6 +108,8 @@ class CollectionInfo:
         }
         if self.sampling:
             properties[_SAMPLING] = self.sampling.to_text()
+        if self.columns:
+            properties[_ATTRIBUTES] = json.dumps(dict(self.columns))
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
 
     @property
@@ -124,7 +134,22 @@ class CollectionInfo:
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names of what its items have beside `ITEM_FIELDS`."""
-        return (*(SPAN_ATTRIBUTES if self.sampling else ()), *(FACE_ATTRIBUTES if self.of_faces else ()))
+        spans, faces = SPAN_ATTRIBUTES if self.sampling else (), FACE_ATTRIBUTES if self.of_faces else ()
+        return (*spans, *faces, *self.file_attributes)
+
+    @property
+    def file_attributes(self) -> tuple[str, ...]:
+        """Names of what is said of its files: by their EXIF data, and by a CSV."""
+        return (*(() if self.sampling else EXIF_ATTRIBUTES), *(name for name, _ in self.columns))
+
+    def attributes_of(self, row: Mapping[str, Any]) -> dict[str, Value]:
+        """What is said of an item's file, as far as anything is, from fields that Milvus has returned."""
+        return {name: row[name] for name in self.file_attributes if row.get(name) is not None}
+
+    @property
+    def filter_fields(self) -> tuple[str, ...]:
+        """Names that a filter may use."""
+        return (*ITEM_FIELDS, *self.attributes)
 
     @property
     def items_of_file(self) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utilities.attributes import Columns
 from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
@@ -32,11 +33,12 @@ from utilities.milvus_index import check_index as check_index
 from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
-from utilities.milvus_index import index_params, restore_index
+from utilities.milvus_index import index_params, is_embedded, restore_index
 from utilities.milvus_reading import count_items as count_items
 from utilities.milvus_reading import find_item as find_item
 from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
+from utilities.milvus_reading import stored_columns as stored_columns
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
 from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
@@ -70,6 +72,7 @@ def create_collection(
     root: str | os.PathLike[str] | None = None,
     index: str | None = None,
     sampling: Sampling | None = None,
+    columns: Columns = (),
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
@@ -86,6 +89,7 @@ def create_collection(
         root: directory that paths are relative to; by default the first insert settles it.
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, which begins as `"auto"`.
         sampling: of a collection of videos, which of their frames its items are; None for one of images.
+        columns: what a CSV says of its files, as `attributes.read_attributes` has it; by default the collection's own.
 
     Raises:
         InvalidArgument: a name, an index or a metric that Milvus does not take, or a dimension that is not the
@@ -102,13 +106,15 @@ def create_collection(
         root=root,
         index=index or "auto",
         sampling=sampling,
+        columns=columns,
     )
     with milvus_errors(f"create the collection {name!r}"):
         if client.has_collection(name):
             existing = describe_collection(client, name)
             existing.refuse_unless_same(wanted)
             restore_index(client, existing)
-            return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint, index=index)
+            settled = partial(settle, client, existing, root=wanted.root, fingerprint=wanted.fingerprint)
+            return settled(index=index, columns=columns)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("path", DataType.VARCHAR, max_length=65_535)
@@ -139,9 +145,10 @@ def settle(
     root: Path | None = None,
     fingerprint: Fingerprint | None = None,
     index: str | None = None,
+    columns: Columns = (),
 ) -> CollectionInfo:
-    """Note what a collection did not know of itself yet: its root, or the digest of its embedder's weights; or that it
-    is to have another index.
+    """Note what a collection did not know of itself yet: its root, the digest of its embedder's weights, or columns; or
+    that it is to have another index.
 
     Raises:
         DatabaseError: Milvus failed.
@@ -153,6 +160,8 @@ def settle(
         known = replace(known, fingerprint=fingerprint)
     if index is not None:
         known = replace(known, index=index)
+    if columns:
+        known = replace(known, columns=tuple({**dict(known.columns), **dict(columns)}.items()))
     return known if known == info else note(client, known)
 
 
@@ -227,7 +236,9 @@ def _insert_embeddings(
     if wanted:
         info.refuse_unless_same(replace(info, root=wanted))
     found = info.root or wanted or Path(os.path.commonpath([file.parent for file in files]))
+    said = {path: values for _, path, values in stored_columns(client, info)}
     items = [_item_of(replace(info, root=found), file) for file in files]
+    items = [item.having(said.get(item.path, {})) for item in items]
     info = settle(client, info, root=found)
     # A server would keep both of two rows with one id that come in one message.
     last = {item.id: row for row, item in enumerate(items)}
@@ -271,13 +282,15 @@ def insert_items(
     Raises:
         DatabaseError: Milvus failed; items of earlier messages may have been taken.
     """
+    # Milvus Lite 3.2 joins a row with the one that was there, so that what an item has no more must be said.
+    absent = dict.fromkeys(info.attributes) if is_embedded(client) else {}
 
     def send(start: int, end: int) -> None:
         rows = zip(items[start:end], embeddings[start:end], strict=True)
         with milvus_errors(f"insert into {info.name!r}"):
             client.upsert(
                 info.name,
-                [{**item.row(), **item.attributes, info.vector_field: embedding} for item, embedding in rows],
+                [{**item.row(), **absent, **item.attributes, info.vector_field: embedding} for item, embedding in rows],
                 retry_times=RETRIES,
             )
 

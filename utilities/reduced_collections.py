@@ -121,6 +121,7 @@ def copy_reduced(
             root=source.root,
             index=None if existing else source.index,
             sampling=source.sampling,
+            columns=source.columns,
         )
         attempt = partial(patiently, seconds=settings.server_patience_seconds)
         there = set(read_items(client, name)["id"])
