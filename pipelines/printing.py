@@ -34,12 +34,12 @@ def print_summary(summary: LoadSummary) -> None:
     if summary.faceless:
         print(f"{'videos' if summary.what == 'videos' else 'images'} without a face: {summary.faceless}")
     if summary.attributes:
-        given = summary.attributes
+        joined = summary.attributes
         kind = "video" if summary.what == "videos" else "image"
         print(
-            f"attributes: {counted(given.items, summary.item_is)} were given new ones; of the CSV "
-            f"{counted(given.rows_without_file, 'row')} name no {kind} here, and of the tree "
-            f"{counted(given.files_without_row, kind)} have no row"
+            f"attributes: new for {counted(joined.items, summary.item_is)}; "
+            f"{counted(joined.rows_without_file, 'row')} without {'a' if kind == 'video' else 'an'} {kind}, "
+            f"{counted(joined.files_without_row, kind)} without a row"
         )
     if summary.damaged:
         print(f"damaged: {counted(summary.damaged, 'video')}, of which what could be decoded is taken")

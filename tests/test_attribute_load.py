@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from utilities.milvus_utilities import (
 from utilities.settings import Settings
 from utilities.similar_images import Match, similar_images
 
+Lookalike = Callable[..., "subprocess.CompletedProcess[str]"]
 SHOP = """path,price,sale,sku
 red/red_0.png,80.5,true,007
 red/red_1.png,12,false,
@@ -242,6 +246,27 @@ def test_a_collection_from_before_has_none_and_says_so(lite: MilvusClient, setti
     )
     assert list(stored_items(lite, "old", 'taken >= "2020" or camera like "%x%"')) == []
     assert len(next(stored_items(lite, "old", "camera is null"))) == 3
+
+
+def test_the_command_says_what_became_of_the_csv(lookalike: Lookalike, colour_tree: Path) -> None:
+    network = ("--backbone", "mobilenetv2", "--weights", "random")
+    file = csv(colour_tree, SHOP)
+    loaded = lookalike("load", colour_tree, *network, "--attributes", file)
+    assert loaded.stdout.splitlines()[-1] == (
+        "attributes: new for 3 images; 1 row without an image, 12 images without a row"
+    )
+    again = json.loads(lookalike("load", colour_tree, "--attributes", file, "--json").stdout)
+    assert again["attributes"] == {"items": 0, "rows_without_file": 1, "files_without_row": 12}
+    image = colour_tree / "red/red_1.png"
+    first = json.loads(lookalike("query", image, "--top-k", "1", "--json").stdout)["matches"][0]
+    assert first["attributes"] == {"price": 12.0, "sale": False}
+    bare = json.loads(lookalike("query", image, "--filter", 'label == "grey"', "--json").stdout)["matches"][0]
+    assert "attributes" not in bare
+    refused = lookalike("query", image, "--filter", "prize > 3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "there is no field 'prize'; there are id, path," in refused.stderr
+    refused = lookalike("load", colour_tree, "--attributes", colour_tree.parent / "nothing.csv")
+    assert (refused.returncode, refused.stderr.count("There is no file of attributes")) == (2, 1)
 
 
 def test_the_frame_of_items_reads_what_some_lack(colour_tree: Path, settings: Settings) -> None:
