@@ -185,13 +185,13 @@ def loaded(client: MilvusClient, client_settings: Settings, networks: Path, tree
     client_settings.networks.mkdir(parents=True)
     for network in networks.iterdir():
         (client_settings.networks / network.name).symlink_to(network)
-    seasons = tree.parent / "seasons.csv"
-    seasons.write_text("path,year\n" + "".join(f"{path.relative_to(tree)},2020\n" for path in tree.glob("*/*0.jpg")))
+    years = tree.parent / "years.csv"
+    years.write_text("path,year\n" + "".join(f"{path.relative_to(tree)},2020\n" for path in tree.glob("*/*1.jpg")))
     load.run(
         tree,
         backbone="mobilenetv2",
         weights="random",
-        attributes=seasons,
+        attributes=years,
         settings=client_settings,
         progress=False,
     )
