@@ -128,6 +128,13 @@ def load(
         Optional[str], typer.Option(help=f"{WEIGHTS} [default: the collection's own, else imagenet]")
     ] = None,
     extension: Annotated[Optional[str], typer.Option(help="Take only files with this extension.")] = None,
+    attributes: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE.csv",
+            help="A CSV with a column path, relative to the tree; each further one becomes an attribute for filters.",
+        ),
+    ] = None,
     metric: Annotated[
         Optional[str],
         typer.Option(help="How vectors compare: cosine, l2 or ip. [default: the collection's, else cosine]"),
@@ -200,6 +207,7 @@ def load(
             backbone=backbone,
             weights=weights and _expanded(weights),
             extension=extension,
+            attributes=attributes and attributes.expanduser(),
             metric=metric,
             runtime=runtime,
             precision=precision,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utilities.attributes import read_attributes
 from utilities.collection_info import CollectionInfo, check_metric, check_name
 from utilities.directory_trees import check_directory, find_images, find_videos
 from utilities.embedder import Embedder, check_runtime
@@ -54,6 +55,7 @@ def run(
     backbone: str | Sequence[str] | None = None,
     weights: str | None = None,
     extension: str | None = None,
+    attributes: Path | None = None,
     metric: str | None = None,
     runtime: str = "auto",
     precision: str = "auto",
@@ -89,6 +91,8 @@ def run(
         weights: `"imagenet"`, `"random"`, or a weights file's path; by default the collection's own, else what the
             backbone is trained to.
         extension: take only files with this one, in any case.
+        attributes: a CSV with a column `path`, relative to the directory, and further ones: each becomes an attribute
+            of the file's items, also of those that are not embedded again. What it does not name stays as it was.
         metric: `"COSINE"`, `"L2"` or `"IP"`; by default the collection's own, else `"COSINE"`.
         runtime: one of `utilities.embedder.RUNTIMES`.
         precision: one of `utilities.embedder.PRECISIONS`; int8 is calibrated on a sample of the tree by the
@@ -156,6 +160,7 @@ def run(
             sampling = sampling or Sampling()
         if sampling:
             import_av()  # Better missed now than after the network is loaded.
+        said = read_attributes(attributes, existing.columns if existing else ()) if attributes else None
         find = find_videos if sampling else find_images
         paths = find(directory, extension, on_error=unlisted.append)
         if embedder is None:
@@ -172,13 +177,14 @@ def run(
             root=directory,
             index=index,
             sampling=sampling,
+            columns=said.columns if said else (),
         )
         info = patiently(create, settings.server_patience_seconds)
         if not existing:  # What was found out about images went with the collection that is gone.
             WithoutFaces(settings.without_faces_path(name)).delete()
         failures = FailureList(settings.failures_path(name))
         failures.append(_unlisted(directory, error) for error in unlisted)
-        loading = Loading(directory, paths, client, info, embedder, settings, failures, progress)
+        loading = Loading(directory, paths, client, info, embedder, settings, failures, progress, said)
         return loading.run(prune=prune, verify=verify)
 
 

@@ -33,6 +33,14 @@ def print_summary(summary: LoadSummary) -> None:
         print(f"what failed and why: {summary.failures}")
     if summary.faceless:
         print(f"{'videos' if summary.what == 'videos' else 'images'} without a face: {summary.faceless}")
+    if summary.attributes:
+        joined = summary.attributes
+        kind = "video" if summary.what == "videos" else "image"
+        print(
+            f"attributes: new for {counted(joined.items, summary.item_is)}; "
+            f"{counted(joined.rows_without_file, 'row')} without {'a' if kind == 'video' else 'an'} {kind}, "
+            f"{counted(joined.files_without_row, kind)} without a row"
+        )
     if summary.damaged:
         print(f"damaged: {counted(summary.damaged, 'video')}, of which what could be decoded is taken")
 
@@ -116,7 +124,7 @@ def result_as_json(result: QueryResult) -> dict[str, Any]:
 
 def _said(fields: dict[str, Any]) -> dict[str, Any]:
     """What there is to say of a match, and of its frames."""
-    said = {key: value for key, value in fields.items() if value not in (None, "", ())}
+    said = {key: value for key, value in fields.items() if value not in (None, "", (), {})}
     if "frames" in said:
         said["frames"] = [_said(frame) for frame in said["frames"]]
     return said

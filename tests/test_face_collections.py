@@ -108,6 +108,26 @@ def test_each_face_is_an_item(client: MilvusClient, anywhere: Settings, tree: Pa
     assert len(everybody) == 20
 
 
+def test_a_face_has_what_is_said_of_its_image(home: Settings, lfw: Path, tmp_path: Path) -> None:
+    tree, shop = tmp_path / "album", tmp_path / "shop.csv"
+    tree.mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.DateTime] = "2023:05:17 10:31:00"
+    beside_each_other([photographs(lfw, person)[0] for person in PEOPLE[:2]], 2).save(tree / "two.jpg", exif=exif)
+    shop.write_text("path,event\ntwo.jpg,wedding\n")
+    summary = run(tree, home, attributes=shop)
+    assert summary.attributes
+    assert (summary.attributes.items, summary.attributes.files_without_row) == (2, 0)
+    (match,) = similar_images(
+        photographs(lfw, PEOPLE[1])[1],
+        "album",
+        filter='event == "wedding" and taken > "2023" and faces == 2',
+        settings=home,
+    )
+    assert match.attributes == {"taken": "2023-05-17T10:31:00", "event": "wedding"}
+    assert match.face
+
+
 def test_the_middle_face_is_found_among_the_others(album_home: Settings, lfw: Path) -> None:
     for person in PEOPLE:
         unseen = photographs(lfw, person)[OF_EACH + 1]

@@ -118,6 +118,8 @@ def test_several_pictures_stand_below_each_other(page: Page, tree: Path) -> None
 def test_filters_hold_for_every_query_and_are_offered(page: Page, tree: Path) -> None:
     choose(page, tree / "red/red_0.png", tree / "green/green_0.png")
     assert page.locator("#labels option").count() == 6
+    for name in ("Taken from", "Taken until", "Camera"):  # of which no image says anything
+        expect(page.get_by_label(name)).to_be_hidden()
     page.get_by_label("Label").fill("blue")
     page.get_by_label("Label").press("Enter")
     expect(page.locator(".tile")).to_have_count(6)

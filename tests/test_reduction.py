@@ -31,6 +31,7 @@ from utilities.milvus_utilities import (
     nearest_neighbours,
     read_embeddings,
     read_items,
+    stored_columns,
 )
 from utilities.reduction import PrincipalComponents, Projection, dimensions_to_try
 from utilities.sampling import draw_sample
@@ -184,7 +185,16 @@ def loaded(client: MilvusClient, client_settings: Settings, networks: Path, tree
     client_settings.networks.mkdir(parents=True)
     for network in networks.iterdir():
         (client_settings.networks / network.name).symlink_to(network)
-    load.run(tree, backbone="mobilenetv2", weights="random", settings=client_settings, progress=False)
+    years = tree.parent / "years.csv"
+    years.write_text("path,year\n" + "".join(f"{path.relative_to(tree)},2020\n" for path in tree.glob("*/*1.jpg")))
+    load.run(
+        tree,
+        backbone="mobilenetv2",
+        weights="random",
+        attributes=years,
+        settings=client_settings,
+        progress=False,
+    )
     return client_settings
 
 
@@ -208,6 +218,10 @@ def test_a_collection_is_reduced_into_another_without_its_images(
     assert set(items["path"]) == set(read_items(client, "drawn")["path"])
     assert not IdMap(loaded.id_map_path("less")).compare(items)
     less = describe_collection(client, "less")
+    drawn = describe_collection(client, "drawn")
+    said = sorted(stored_columns(client, less), key=lambda each: each[0])
+    assert said
+    assert said == sorted(stored_columns(client, drawn), key=lambda each: each[0])
     # Its own network embeds what is loaded and queried later: an image finds itself.
     embedder = embedder_of(less.fingerprint, loaded, precision="f32")
     pixels = np.asarray(Image.open(images[5]).resize((224, 224)))[None]

@@ -224,6 +224,7 @@ def test_collections_and_what_they_can_be_filtered_by(site: Site) -> None:
     facets = site.client.get("/collections/colours/facets").json()
     assert facets["labels"] == [{"value": name, "items": 3} for name in ("blue", "green", "grey", "red", "yellow")]
     assert facets["folders"] == facets["labels"]
+    assert (facets["cameras"], facets["taken"]) == ([], None)
     assert "no collection 'cats'" in refused(site.client.get("/collections/cats"), 404)
     assert site.client.get("/health").json() == {"status": "ok"}
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from utilities.attributes import Columns
 from utilities.backbones import DEFAULT_BACKBONE, backbone_named, sees_faces
 from utilities.errors import EmbedderMismatch, InvalidArgument
+from utilities.exif import EXIF_ATTRIBUTES
 from utilities.faces import FACE_ATTRIBUTES
 from utilities.fingerprint import Fingerprint
-from utilities.items import is_utf8, printable
+from utilities.items import ITEM_FIELDS, Value, is_utf8, printable
 from utilities.spans import SPAN_ATTRIBUTES
 from utilities.videos import Sampling
 
@@ -23,13 +26,14 @@ _INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
 _AUGMENTED = "lookalike.augmented"
 #: Names of the vector fields in their order, where there are several.
 _VECTOR_FIELDS = "lookalike.vector_fields"
+_ATTRIBUTES = "lookalike.attributes"
 #: Followed by the name of the vector field that this embedder fills.
 _EMBEDDER = "lookalike.embedder."
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection's name and what must stay the same as long as it lives; only root and index may change."""
+    """A collection's name and what must stay the same as long as it lives; only root, index and columns may change."""
 
     name: str
     #: Absolute directory, free of links, that its paths are relative to; None until the first items are inserted.
@@ -48,6 +52,8 @@ class CollectionInfo:
     others: tuple[Fingerprint, ...] = ()
     #: Neighbours that each item's vectors were moved towards; 0 for none.
     augmented: int = 0
+    #: Names and types of the attributes that a CSV has given to its files; more may come.
+    columns: Columns = ()
 
     @classmethod
     def checked(
@@ -61,6 +67,7 @@ class CollectionInfo:
         index: str,
         sampling: Sampling | None = None,
         others: tuple[Fingerprint, ...] = (),
+        columns: Columns = (),
     ) -> CollectionInfo:
         """A collection to be, from arguments as `milvus_utilities.create_collection` takes them.
 
@@ -79,7 +86,9 @@ class CollectionInfo:
         resolved = Path(root).resolve() if root is not None else None
         if resolved is not None and not is_utf8(str(resolved)):
             raise InvalidArgument(f"The name {printable(str(resolved))} is not UTF-8; rename the folder.")
-        return cls(name, resolved, metric.upper(), fingerprint, index, sampling=sampling, others=others)
+        return cls(
+            name, resolved, metric.upper(), fingerprint, index, sampling=sampling, others=others, columns=columns
+        )
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str]) -> CollectionInfo | None:
@@ -101,6 +110,7 @@ class CollectionInfo:
             Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
             tuple(others),
             int(properties.get(_AUGMENTED, 0)),
+            tuple(json.loads(properties.get(_ATTRIBUTES, "{}")).items()),
         )
 
     def properties(self) -> dict[str, str]:
@@ -117,6 +127,8 @@ class CollectionInfo:
             properties[_VECTOR_FIELDS] = ",".join(self.vector_fields)
         if self.sampling:
             properties[_SAMPLING] = self.sampling.to_text()
+        if self.columns:
+            properties[_ATTRIBUTES] = json.dumps(dict(self.columns))
         return properties if self.root is None else {**properties, _ROOT: self.root.as_posix()}
 
     @property
@@ -141,7 +153,22 @@ class CollectionInfo:
     @property
     def attributes(self) -> tuple[str, ...]:
         """Names of what its items have beside `ITEM_FIELDS`."""
-        return (*(SPAN_ATTRIBUTES if self.sampling else ()), *(FACE_ATTRIBUTES if self.of_faces else ()))
+        spans, faces = SPAN_ATTRIBUTES if self.sampling else (), FACE_ATTRIBUTES if self.of_faces else ()
+        return (*spans, *faces, *self.file_attributes)
+
+    @property
+    def file_attributes(self) -> tuple[str, ...]:
+        """Names of what is said of its files: by their EXIF data, and by a CSV."""
+        return (*(() if self.sampling else EXIF_ATTRIBUTES), *(name for name, _ in self.columns))
+
+    def attributes_of(self, row: Mapping[str, Any]) -> dict[str, Value]:
+        """What is said of an item's file, as far as anything is, from fields that Milvus has returned."""
+        return {name: row[name] for name in self.file_attributes if row.get(name) is not None}
+
+    @property
+    def filter_fields(self) -> tuple[str, ...]:
+        """Names that a filter may use."""
+        return (*ITEM_FIELDS, *self.attributes)
 
     @property
     def items_of_file(self) -> str | None:

@@ -70,7 +70,7 @@ def faces_in(image: Image.Image, item: Item, embedder: Embedder) -> Content:
     prefix = f"{item.part}/" if item.part else ""
     parts = [f"{prefix}{number}" for number in range(1, len(faces) + 1)]
     items = [
-        replace(item, id=item_id(item.path, part), part=part, attributes=face.attributes(len(faces)))
+        replace(item, id=item_id(item.path, part), part=part).having(face.attributes(len(faces)))
         for part, face in zip(parts, faces, strict=True)
     ]
     return Content(item.path, items, chips)

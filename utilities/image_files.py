@@ -7,7 +7,7 @@ import functools
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from utilities.download import download, is_url
 from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
+from utilities.exif import exif_attributes
 from utilities.items import Item, file_digest
 from utilities.settings import Settings
 from utilities.videos import Still, still_image
@@ -113,11 +114,11 @@ def open_file(root: Path, path: str, at_least: int, settings: Settings, *, name:
         before = os.fstat(content.fileno())
         digest = file_digest(content)
         content.seek(0)
-        image, whole = _decode(content, where, at_least, settings)
+        image, whole, attributes = _decode(content, where, at_least, settings)
         after = os.fstat(content.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImage(f"{where} was written to while it was read; load again when that is done.")
-    return image, _item(root, path, before, whole, digest)
+    return image, _item(root, path, before, whole, digest, attributes)
 
 
 def open_scaled(
@@ -145,7 +146,7 @@ def open_scaled(
         _image_errors(where, settings),
         io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
     ):
-        return _decode(file, where, at_least, settings)
+        return _decode(file, where, at_least, settings)[:2]
 
 
 def _refuse_pipe(path: Path, where: str) -> None:
@@ -156,18 +157,20 @@ def _refuse_pipe(path: Path, where: str) -> None:
 
 def _decode(
     file: BinaryIO, where: str, at_least: int | None, settings: Settings
-) -> tuple[Image.Image, tuple[int, int]]:
+) -> tuple[Image.Image, tuple[int, int], dict[str, str]]:
+    """The image, (width, height) of the whole of it, and what EXIF says of it."""
     if not file.read(1):
         raise UnreadableImage(f"{where} is not an image that can be opened (it is empty).")
     file.seek(0)
     _raise_pillow_limit(settings.max_image_pixels)
     with Image.open(file, formats=_formats()) as image:
         _refuse_giant(image, where, settings)
-        whole = image.size[::-1] if _lies_on_its_side(image) else image.size
+        whole = _upright_size(image)
+        attributes = exif_attributes(image)
         if at_least is not None:
             image.draft(None, (at_least, at_least))
         image.load()
-        return _to_upright_rgb(image), whole
+        return _to_upright_rgb(image), whole, attributes
 
 
 @contextlib.contextmanager
@@ -215,6 +218,10 @@ def _refuse_giant(image: Image.Image, where: str, settings: Settings) -> None:
             f"{where} has {pixels:,} pixels, more than the limit of {settings.max_image_pixels:,}; "
             "set LOOKALIKE_MAX_IMAGE_PIXELS to allow more."
         )
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return image.size[::-1] if _lies_on_its_side(image) else image.size
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
@@ -274,11 +281,15 @@ def describe_file(root: Path, path: str) -> Item:
     file = root / path
     if not file.is_file():
         return Item.of_file(root, path)
-    status = file.stat()
-    return _item(root, path, status, _upright_size(file), _digest(file))
+    size, attributes = (0, 0), {}
+    with contextlib.suppress(Exception), Image.open(file, formats=_formats()) as image:
+        size, attributes = _upright_size(image), exif_attributes(image)
+    return _item(root, path, file.stat(), size, _digest(file), attributes)
 
 
-def _item(root: Path, path: str, status: os.stat_result, size: tuple[int, int], digest: str) -> Item:
+def _item(
+    root: Path, path: str, status: os.stat_result, size: tuple[int, int], digest: str, attributes: Mapping[str, str]
+) -> Item:
     return Item.of_file(
         root,
         path,
@@ -287,7 +298,7 @@ def _item(root: Path, path: str, status: os.stat_result, size: tuple[int, int], 
         file_size=status.st_size,
         file_mtime_ns=status.st_mtime_ns,
         file_digest=digest,
-    )
+    ).having(attributes)
 
 
 def _digest(file: Path) -> str:
@@ -296,11 +307,3 @@ def _digest(file: Path) -> str:
             return file_digest(content)
     except OSError:  # A file that may not be read has a size and a time, but no digest.
         return ""
-
-
-def _upright_size(file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(file, formats=_formats()) as image:
-            return image.size[::-1] if _lies_on_its_side(image) else image.size
-    except Exception:  # Whatever Pillow cannot open has no size.
-        return 0, 0

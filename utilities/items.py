@@ -7,9 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import xxhash
+
+#: What an attribute may be.
+Value: TypeAlias = "int | float | str | bool"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Item:
     #: `file_digest` of that file; empty where there was no file.
     file_digest: str = ""
     #: What else is known of it, such as where in the image a face is: further fields of Milvus, which the id map lacks.
-    attributes: Mapping[str, int | float | str] = field(default_factory=dict, hash=False)
+    attributes: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of_file(
@@ -54,8 +57,13 @@ class Item:
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Item:
         """The item of fields that Milvus has returned."""
-        attributes = {name: value for name, value in row.items() if name not in ITEM_FIELDS}
+        # The embedded database keeps a null in place of what was removed.
+        attributes = {name: value for name, value in row.items() if name not in ITEM_FIELDS and value is not None}
         return cls(**{name: row[name] for name in ITEM_FIELDS}, attributes=attributes)
+
+    def having(self, attributes: Mapping[str, Value]) -> Item:
+        """The item with these attributes, too, or in place of what it had by their names."""
+        return dataclasses.replace(self, attributes={**self.attributes, **attributes})
 
     def row(self) -> dict[str, int | str]:
         """The fields that every item has."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from utilities.csv_files import read_table
 from utilities.errors import InvalidArgument
 from utilities.sampling import draw_sample
 
@@ -55,20 +55,7 @@ def read_labels(file: Path) -> dict[tuple[str, str], str]:
     Raises:
         InvalidArgument: no such file, no CSV, a column is missing, or a path has two labels; the message says which.
     """
-    if not file.is_file():
-        raise InvalidArgument(f"There is no file of labels {str(file)!r}.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of a comma at the end of every row, which is no column.
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except (ValueError, OSError) as error:  # pandas's own errors, and those of decoding, are ValueErrors
-        raise InvalidArgument(f"{str(file)!r} cannot be read as a CSV: {str(error).strip().rstrip('.')}.") from error
-    missing = [column for column in COLUMNS if column not in rows.columns]
-    if missing:
-        raise InvalidArgument(
-            f"{str(file)!r} has no column {' and no column '.join(missing)}; its first line must be a header that "
-            "names path and label."
-        )
+    rows = read_table(file, COLUMNS, "labels")
     if "part" not in rows:
         rows["part"] = ""
     different = rows.drop_duplicates([*COLUMNS, "part"])

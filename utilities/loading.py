@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pandas as pd
 from tqdm import tqdm
 
+from utilities.attribute_join import AttributeJoin, JoinSummary
+from utilities.attributes import Attributes
 from utilities.changes import new_or_changed, other_contents, vanished_items
 from utilities.collection_info import CollectionInfo
 from utilities.contents import Chunk
@@ -70,6 +72,8 @@ class LoadSummary:
     faceless: Path | None
     #: Videos among the inserted of which only a part could be decoded; it is said of each when it happens.
     damaged: int
+    #: What became of the CSV of attributes; None if there was none.
+    attributes: JoinSummary | None
 
 
 class LoadStopped(Stopped):
@@ -95,6 +99,7 @@ class Loading:
         settings: Settings,
         failures: FailureList,
         progress: bool,
+        attributes: Attributes | None = None,
     ) -> None:
         self.directory, self.paths, self.client, self.info = directory, paths, client, info
         self.embedder, self.settings, self.failures, self.progress = embedder, settings, failures, progress
@@ -113,6 +118,7 @@ class Loading:
         #: Ids that Milvus holds for each path, and those of what their files, which have changed, show no more.
         self.known: dict[str, set[int]] = {}
         self.stale: list[int] = []
+        self.attributes = AttributeJoin(client, info, attributes, self._patiently)
 
     def run(self, *, prune: bool, verify: bool) -> LoadSummary:
         stored = self._stored_items()
@@ -143,6 +149,7 @@ class Loading:
             )
         with self.stop:
             try:
+                self._write_attributes(self.attributes.outdated(stored, self.wanted))
                 items = self._embed_and_settle(missing)
             except (DatabaseUnreachable, DatabaseNotReady) as error:
                 if not self.stop.signal:
@@ -169,6 +176,7 @@ class Loading:
             failures=self.failures.path if self.failures.count else None,
             faceless=self.without_faces.path if len(now_faceless) else None,
             damaged=len(self.damaged),
+            attributes=self.attributes.summary(self.paths, stored),
         )
         if self.stop.signal:
             raise LoadStopped(summary, self.stop.signal)
@@ -191,6 +199,15 @@ class Loading:
         # The id map first: it never names an item that Milvus does not hold.
         self.id_map.remove(ids)
         delete_items(self.client, self.info.name, ids, self._patiently)
+
+    def _write_attributes(self, ids: Sequence[int]) -> None:
+        with tqdm(
+            total=len(ids), unit=self.info.item_is, desc="attributes", disable=not (self.progress and ids)
+        ) as bar:
+            for written in self.attributes.write(ids):
+                bar.update(written)
+                if self.stop.signal:
+                    break
 
     def _embed_and_settle(self, missing: Sequence[str]) -> int:
         """Embed files, and again those whose items Milvus has lost; returns how many items it holds."""
@@ -225,8 +242,10 @@ class Loading:
 
         def insert(chunk: Chunk) -> tuple[int, int]:
             # Milvus first, id map second: the CSV never names an item that Milvus does not hold.
-            insert_items(self.client, self.info, chunk.items, chunk.embeddings, self._patiently)
-            self.id_map.append(chunk.items)
+            items = self.attributes.joined(chunk.items)
+            insert_items(self.client, self.info, items, chunk.embeddings, self._patiently)
+            self.id_map.append(items)
+            self.attributes.note(items)
             self.without_faces.append(chunk.without_faces)
             self.failures.append(chunk.failures)
             for item in chunk.items:

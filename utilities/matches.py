@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utilities.collection_info import CollectionInfo
 from utilities.crops import Crop
 from utilities.faces import Face
+from utilities.items import Value
 from utilities.videos import Still
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Match:
     spans: tuple[Span, ...] = ()
     #: Of a video: a few frames that match best, in the order of their times.
     frames: tuple[FoundFrame, ...] = ()
+    #: What else is said of its file: when it was taken and by which camera, and what a CSV says.
+    attributes: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @property
     def box(self) -> Crop | None:
@@ -119,6 +122,7 @@ def match_of(
         time=row["time"] if info.sampling else None,
         spans=spans,
         frames=frames,
+        attributes=info.attributes_of(row),
     )
 
 

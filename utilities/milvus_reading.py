@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from utilities.collection_info import CollectionInfo
-from utilities.items import ITEM_FIELDS
+from utilities.filters import check_filter
+from utilities.items import ITEM_FIELDS, Value
 from utilities.milvus_client import MilvusClient
+from utilities.milvus_collections import describe_collection
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES
 from utilities.milvus_search import loaded, take_vectors
 from utilities.reduction import unit_length
@@ -63,9 +65,11 @@ def stored_items(
         page_rows: the most rows of a page, at most `PAGE_ROWS`.
 
     Raises:
-        InvalidArgument: an expression that Milvus cannot read.
+        InvalidArgument: an expression that Milvus cannot read, or that names a field which the collection has not.
         DatabaseError: Milvus failed.
     """
+    if filter:
+        check_filter(filter, describe_collection(client, name).filter_fields, name)
     with loaded(client, name, "read", filter):
         pages = client.query_iterator(
             name, batch_size=page_rows, filter=filter, output_fields=list(fields), consistency_level="Strong"
@@ -88,8 +92,33 @@ def read_items(client: MilvusClient, name: str, attributes: Sequence[str] = ()) 
     return pd.DataFrame(rows, columns=fields)
 
 
+def stored_columns(
+    client: MilvusClient, info: CollectionInfo, filter: str = ""
+) -> Iterator[tuple[int, str, dict[str, Value]]]:
+    """What CSVs have said of a collection's files.
+
+    Args:
+        client: from `connect`.
+        info: the collection.
+        filter: a Milvus expression; empty for everything.
+
+    Yields:
+        Of each item of which something was said: its id, its path, and the values by their columns.
+
+    Raises:
+        DatabaseError: Milvus failed.
+    """
+    names = [name for name, _ in info.columns]
+    if not names:
+        return
+    for page in stored_items(client, info.name, filter, ["id", "path", *names]):
+        for row in page:
+            if values := {name: row[name] for name in names if row.get(name) is not None}:
+                yield row["id"], row["path"], values
+
+
 def stored_embeddings(
-    client: MilvusClient, info: CollectionInfo, fields: Sequence[str] = ("id",)
+    client: MilvusClient, info: CollectionInfo, fields: Sequence[str] = ("id",), filter: str = ""
 ) -> Iterator[tuple[list[dict[str, Any]], NDArray[np.float32]]]:
     """Read a collection's vectors in pages of at most `MESSAGE_BYTES`, whatever its size.
 
@@ -97,6 +126,7 @@ def stored_embeddings(
         client: from `connect`.
         info: the collection.
         fields: what to read of each item beside its vector.
+        filter: a Milvus expression; empty for everything.
 
     Yields:
         These fields of n items, and their vectors, (n, dimension) float32; of an ensemble each item's side by side.
@@ -105,7 +135,7 @@ def stored_embeddings(
         DatabaseError: Milvus failed.
     """
     page_rows = min(PAGE_ROWS, max(1, MESSAGE_BYTES // (4 * info.dimension)))
-    for page in stored_items(client, info.name, fields=[*fields, *info.vector_fields], page_rows=page_rows):
+    for page in stored_items(client, info.name, filter, [*fields, *info.vector_fields], page_rows):
         yield page, take_vectors(info, page)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
+from utilities.filters import check_filter
 from utilities.items import ITEM_FIELDS
 from utilities.milvus_client import (
     AnnSearchRequest,
@@ -80,12 +81,13 @@ def nearest_neighbours(
 
     Raises:
         InvalidArgument: `top_k` or `offset` out of range, vectors of another dimension, or an expression that Milvus
-            cannot read.
+            cannot read, or that names a field which the collection has not.
         CollectionNotFound: no such collection.
         DatabaseError: Milvus failed.
     """
     check_depth(top_k, offset)
     info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
+    check_filter(filter, info.filter_fields, info.name)
     embeddings = np.asarray(embeddings, dtype=np.float32)
     dimension = info.dimension
     if embeddings.ndim != 2 or embeddings.shape[1] != dimension:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utilities.attributes import Columns
 from utilities.chunks import chunks_by_bytes
 from utilities.collection_info import CollectionInfo
 from utilities.errors import InvalidArgument
@@ -38,6 +39,7 @@ from utilities.milvus_reading import count_items as count_items
 from utilities.milvus_reading import find_item as find_item
 from utilities.milvus_reading import read_embeddings as read_embeddings
 from utilities.milvus_reading import read_items as read_items
+from utilities.milvus_reading import stored_columns as stored_columns
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
 from utilities.milvus_search import FUSED as FUSED
@@ -78,6 +80,7 @@ def create_collection(
     index: str | None = None,
     sampling: Sampling | None = None,
     others: tuple[Fingerprint, ...] = (),
+    columns: Columns = (),
 ) -> CollectionInfo:
     """Create a collection, or confirm that the one there is the same.
 
@@ -95,6 +98,7 @@ def create_collection(
         index: one of `utilities.milvus_index.INDEXES`; by default the collection's own, which begins as `"auto"`.
         sampling: of a collection of videos, which of their frames its items are; None for one of images.
         others: of an ensemble, the fingerprints of its further networks.
+        columns: what a CSV says of its files, as `attributes.read_attributes` has it; by default the collection's own.
 
     Raises:
         InvalidArgument: a name, an index or a metric that Milvus does not take, a dimension that is not the
@@ -112,6 +116,7 @@ def create_collection(
         index=index or "auto",
         sampling=sampling,
         others=others,
+        columns=columns,
     )
     return create(client, wanted, index)
 
@@ -133,7 +138,8 @@ def create(client: MilvusClient, wanted: CollectionInfo, index: str | None) -> C
             existing = describe_collection(client, name)
             existing.refuse_unless_same(wanted)
             restore_index(client, existing)
-            return settle(client, existing, root=wanted.root, fingerprint=wanted.fingerprint, index=index)
+            settled = partial(settle, client, existing, root=wanted.root, fingerprint=wanted.fingerprint)
+            return settled(index=index, columns=wanted.columns)
         if wanted.others:
             _check_several_fields(client)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -178,9 +184,10 @@ def settle(
     root: Path | None = None,
     fingerprint: Fingerprint | None = None,
     index: str | None = None,
+    columns: Columns = (),
 ) -> CollectionInfo:
-    """Note what a collection did not know of itself yet: its root, or the digest of its embedder's weights; or that it
-    is to have another index.
+    """Note what a collection did not know of itself yet: its root, the digest of its embedder's weights, or columns; or
+    that it is to have another index.
 
     Raises:
         DatabaseError: Milvus failed.
@@ -192,6 +199,8 @@ def settle(
         known = replace(known, fingerprint=fingerprint)
     if index is not None:
         known = replace(known, index=index)
+    if columns:
+        known = replace(known, columns=tuple({**dict(known.columns), **dict(columns)}.items()))
     return known if known == info else note(client, known)
 
 
@@ -267,7 +276,9 @@ def _insert_embeddings(
     if wanted:
         info.refuse_unless_same(replace(info, root=wanted))
     found = info.root or wanted or Path(os.path.commonpath([file.parent for file in files]))
+    said = {path: values for _, path, values in stored_columns(client, info)}
     items = [_item_of(replace(info, root=found), file) for file in files]
+    items = [item.having(said.get(item.path, {})) for item in items]
     info = settle(client, info, root=found)
     # A server would keep both of two rows with one id that come in one message.
     last = {item.id: row for row, item in enumerate(items)}
@@ -311,13 +322,15 @@ def insert_items(
     Raises:
         DatabaseError: Milvus failed; items of earlier messages may have been taken.
     """
+    # Milvus Lite 3.2 joins a row with the one that was there, so that what an item has no more must be said.
+    absent = dict.fromkeys(info.attributes) if is_embedded(client) else {}
 
     def send(start: int, end: int) -> None:
         rows = zip(items[start:end], embeddings[start:end], strict=True)
         with milvus_errors(f"insert into {info.name!r}"):
             client.upsert(
                 info.name,
-                [{**item.row(), **item.attributes, **by_field(info, embedding)} for item, embedding in rows],
+                [{**item.row(), **absent, **item.attributes, **by_field(info, vectors)} for item, vectors in rows],
                 retry_times=RETRIES,
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +54,8 @@ class Spans:
             if likeness and max(likeness) >= ALIKE:
                 self._open.append(before.pop(int(np.argmax(likeness))))
             else:
-                attributes = {**item.attributes, "time": time, "until": time, "items": 0}
-                self._open.append(_Open(replace(item, attributes=attributes), embedding.copy()))
+                begun = item.having({"time": time, "until": time, "items": 0})
+                self._open.append(_Open(begun, embedding.copy()))
         return self._closed(before, time)
 
     def end(self, time: float) -> list[tuple[Item, NDArray[np.float32]]]:
@@ -64,7 +64,7 @@ class Spans:
         if self._held is None:
             return closed
         self._count += 1
-        return [*closed, (_with(self._held.item, items=self._count), self._held.embedding)]
+        return [*closed, (self._held.item.having({"items": self._count}), self._held.embedding)]
 
     def _closed(self, spans: Iterable[_Open], time: float) -> list[tuple[Item, NDArray[np.float32]]]:
         """All of them but the last, which may be the video's last: that one must say so."""
@@ -73,9 +73,5 @@ class Spans:
             if self._held:
                 ready.append((self._held.item, self._held.embedding))
                 self._count += 1
-            self._held = _Open(_with(span.item, until=time), span.embedding)
+            self._held = _Open(span.item.having({"until": time}), span.embedding)
         return ready
-
-
-def _with(item: Item, **attributes: float) -> Item:
-    return replace(item, attributes={**item.attributes, **attributes})

@@ -139,7 +139,7 @@ def _add_collections(app: FastAPI) -> None:
         return CollectionModel.of(service.collection(name), count_items(service.client, name))
 
     async def facets(name: str, service: Serving) -> Facets:
-        """The labels and folders of a collection, counted in the last minute."""
+        """The labels, folders, cameras and times of a collection, counted in the last minute."""
         info = await run_sync(service.collection, name)
         # Whoever comes while it is counted holds no thread, and finds it counted.
         return await run_sync(service.facets, info.name, limiter=service.counting)

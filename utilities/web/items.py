@@ -25,7 +25,14 @@ from utilities.image_files import openable_extensions
 from utilities.item_streams import read_content
 from utilities.items import Item
 from utilities.locks import only_writer
-from utilities.milvus_utilities import delete_items, describe_collection, insert_items, path_is, stored_items
+from utilities.milvus_utilities import (
+    delete_items,
+    describe_collection,
+    insert_items,
+    path_is,
+    stored_columns,
+    stored_items,
+)
 from utilities.web.files import below, known_item
 from utilities.web.models import AddedItems, Id, ItemModel, NewItem, NewItemForm
 from utilities.web.problems import problems, refusal
@@ -62,8 +69,8 @@ async def add(name: str, request: Request, service: Serving) -> Response:
     _refuse_without_token(service)
     async with read(request, NewItemForm, NewItem) as (asked, file):
         insert = partial(_add, service, name, asked.path, file)
-        items = await anyio.to_thread.run_sync(insert, limiter=service.writing)
-    made = AddedItems(items=[ItemModel.of(item) for item in items])
+        items, info = await anyio.to_thread.run_sync(insert, limiter=service.writing)
+    made = AddedItems(items=[ItemModel.of(item, info) for item in items])
     where = f"/items/{items[0].id}/image?collection={name}"
     return JSONResponse(made.model_dump(), HTTPStatus.CREATED, {"Location": where})
 
@@ -93,7 +100,7 @@ def _refuse_without_token(service: Service) -> None:
         )
 
 
-def _add(service: Service, name: str, path: str, file: UploadFile | None) -> list[Item]:
+def _add(service: Service, name: str, path: str, file: UploadFile | None) -> tuple[list[Item], CollectionInfo]:
     with only_writer(service.settings, service.collection(name).name), contextlib.ExitStack() as undo:
         info = describe_collection(service.client, name)  # as it is now that nobody else changes it
         if info.sampling:
@@ -114,15 +121,17 @@ def _add(service: Service, name: str, path: str, file: UploadFile | None) -> lis
             if file is None:  # It may have shown some before it changed.
                 _forget_earlier(service, info, path, [])
             raise no_face(path)
+        said = {of: values for _, of, values in stored_columns(service.client, info, path_is(path))}
+        items = [item.having(said.get(path, {})) for item in content.items]
         # They may have been taken although no answer came.
-        undo.callback(_forget, service, info, content.items)
-        insert_items(service.client, info, content.items, embed_in_batches(embedder, content.pixels))
+        undo.callback(_forget, service, info, items)
+        insert_items(service.client, info, items, embed_in_batches(embedder, content.pixels))
         undo.pop_all()
-        IdMap(service.settings.id_map_path(name)).append(content.items)
+        IdMap(service.settings.id_map_path(name)).append(items)
         if info.of_faces:
-            _forget_earlier(service, info, path, content.items)
+            _forget_earlier(service, info, path, items)
     service.has_changed(name)
-    return content.items
+    return items, info
 
 
 def _forget(service: Service, info: CollectionInfo, items: Sequence[Item]) -> None:

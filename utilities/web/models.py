@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from utilities.collection_info import CollectionInfo
 from utilities.crops import Crop
 from utilities.faces import Face
-from utilities.items import Item
+from utilities.items import Item, Value
 from utilities.matches import FoundFrame
 from utilities.milvus_search import MAX_TOP_K
 from utilities.selections import Selection
@@ -26,6 +26,10 @@ _PART = (
     "frame, and of a face in it the number after a slash."
 )
 _BOX = "Where in the image, or the frame, the face is; null for a whole one."
+_ATTRIBUTES = (
+    "What is known besides: `taken`, the local time at which the image was taken, and `camera`, by its EXIF data; and "
+    "the columns of the CSV that the tree was loaded with. What is not known is absent."
+)
 _SIMILARITY = "Cosine or inner product: larger is nearer. Absent for L2."
 _DISTANCE = "Euclidean: smaller is nearer. For L2 alone."
 
@@ -37,7 +41,11 @@ class SearchOptions(BaseModel):
 
     top_k: int = Field(20, ge=1, le=MOST_MATCHES, description="How many matches.")
     filter: str = Field(
-        "", max_length=10_000, description="Only these: a Milvus expression.", examples=['label == "cup"']
+        "",
+        max_length=10_000,
+        description="Only these: a Milvus expression over path, label, width, height, file_size, and the attributes "
+        "that the items have.",
+        examples=['label == "cup" and taken >= "2023-05-01"'],
     )
     offset: int = Field(
         0,
@@ -208,6 +216,9 @@ class MatchModel(BaseModel):
     height: int
     part: str = Field(description=_PART)
     box: Box | None = Field(description=_BOX)
+    attributes: dict[str, Value] = Field(
+        description=_ATTRIBUTES, examples=[{"taken": "2023-05-17T10:31:00", "camera": "Canon EOS 5D", "price": 12.5}]
+    )
     similarity: float | None = Field(None, description=_SIMILARITY)
     distance: float | None = Field(None, description=_DISTANCE)
     image: str = Field(description="Where the file is; of a video the frame, as a JPEG.")
@@ -235,6 +246,7 @@ class MatchModel(BaseModel):
             "height": match.height,
             "part": match.part,
             "box": vars(match.box) if match.box else None,
+            "attributes": match.attributes,
             **score,
             **_pictures(match.id, collection),
             "video": None if match.time is None else f"/items/{match.id}/video?collection={collection}",
@@ -303,11 +315,20 @@ class Facet(BaseModel):
     items: int
 
 
+class Period(BaseModel):
+    """From the earliest to the latest of some times, which are local ones, as in `2023-05-17T10:31:00`."""
+
+    first: str
+    last: str
+
+
 class Facets(BaseModel):
     """What a collection can be filtered by; of very many values those that most items have."""
 
     labels: list[Facet]
     folders: list[Facet] = Field(description="With their subfolders; `path` begins with one of these and a slash.")
+    cameras: list[Facet] = Field(description="What the images were taken with, as far as their EXIF data say so.")
+    taken: Period | None = Field(description="When the images were taken; null if none says so.")
 
 
 class NewItem(BaseModel):
@@ -332,9 +353,10 @@ class ItemModel(BaseModel):
     height: int
     part: str = Field(description=_PART)
     box: Box | None = Field(description=_BOX)
+    attributes: dict[str, Value] = Field(description=_ATTRIBUTES)
 
     @classmethod
-    def of(cls, item: Item) -> ItemModel:
+    def of(cls, item: Item, info: CollectionInfo) -> ItemModel:
         """An item that was inserted."""
         face = Face.of(item.attributes)
         return cls(
@@ -345,6 +367,7 @@ class ItemModel(BaseModel):
             height=item.height,
             part=item.part,
             box=Box(**vars(face.part_of(item.width, item.height))) if face else None,
+            attributes=info.attributes_of(item.attributes),
         )
 
 

@@ -13,24 +13,25 @@ from fastapi import Depends, Request
 
 from utilities.collection_info import CollectionInfo
 from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.exif import EXIF_ATTRIBUTES
 from utilities.milvus_utilities import describe_collection, list_collections, stored_items
 from utilities.settings import Settings
 from utilities.streams import processors
 from utilities.warm_search import WarmSearch
-from utilities.web.models import Facet, Facets
+from utilities.web.models import Facet, Facets, Period
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 #: Seconds for which what a collection says of itself is believed without asking again.
 BELIEVED = 1.0
-#: Seconds for which labels and folders are; to count them a collection is read.
+#: Seconds for which labels, folders and the like are; to count them a collection is read.
 COUNTED = 60.0
 #: Addresses that are fetched from at once.
 MOST_FETCHED = 16
 #: Clips that are decoded at once, each by as many threads as FFmpeg takes.
 MOST_CLIPS = 1
-#: Labels, and folders, that are told of.
+#: Labels, folders, and cameras, that are told of.
 MOST_FACETS = 2_000
 
 
@@ -93,7 +94,7 @@ class Service:
         return self.collection(names[0])
 
     def facets(self, name: str) -> Facets:
-        """The labels and folders of a collection, counted."""
+        """What a collection can be filtered by, counted."""
         when, facets = self._facets.get(name, (0.0, None))
         if facets is None or time.monotonic() - when > COUNTED:
             facets = self._counted(name)
@@ -107,15 +108,21 @@ class Service:
     def _counted(self, name: str) -> Facets:
         labels: Counter[str] = Counter()
         folders: Counter[str] = Counter()
-        for page in stored_items(self.client, name, fields=["path", "label"]):
+        cameras: Counter[str] = Counter()
+        taken: set[str] = set()
+        for page in stored_items(self.client, name, fields=["path", "label", *EXIF_ATTRIBUTES]):
             labels.update(row["label"] for row in page)
             folders.update(str(PurePosixPath(row["path"]).parent) for row in page)
+            cameras.update(row["camera"] for row in page if row.get("camera"))
+            times = [*taken, *(row["taken"] for row in page if row.get("taken"))]
+            taken = {min(times), max(times)} if times else set()
         whole: Counter[str] = Counter()
         for folder, items in folders.items():
             for each in (PurePosixPath(folder), *PurePosixPath(folder).parents):
                 whole[str(each)] += items
         del whole["."]
-        return Facets(labels=_most(labels), folders=_most(whole))
+        period = Period(first=min(taken), last=max(taken)) if taken else None
+        return Facets(labels=_most(labels), folders=_most(whole), cameras=_most(cameras), taken=period)
 
 
 def _most(counts: Counter[str]) -> list[Facet]:

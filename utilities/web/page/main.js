@@ -36,7 +36,27 @@ function filter() {
   if (label) parts.push(`label == ${JSON.stringify(label)}`);
   // All that begins with the folder and a slash, the character before 0.
   if (folder) parts.push(`path >= ${JSON.stringify(`${folder}/`)} and path < ${JSON.stringify(`${folder}0`)}`);
+  const from = byId("from").value, until = byId("until").value, camera = byId("camera").value;
+  // Times are texts that sort, such as 2023-05-17T10:31:00; no hour of that day comes after T24.
+  if (from) parts.push(`taken >= ${JSON.stringify(from)}`);
+  if (until) parts.push(`taken < ${JSON.stringify(`${until}T24`)}`);
+  if (camera) parts.push(`camera == ${JSON.stringify(camera)}`);
   return parts.join(" and ");
+}
+
+/** Offer what the collection's items can be filtered by; of what none of them has there is no field. */
+function offer(facets, item) {
+  for (const list of ["labels", "folders"]) {
+    byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} ${item}s`, each.value)));
+  }
+  for (const field of ["from", "until"]) {
+    byId(field).min = facets.taken?.first.slice(0, 10) ?? "";
+    byId(field).max = facets.taken?.last.slice(0, 10) ?? "";
+    byId(field).parentElement.hidden = !facets.taken;
+  }
+  const cameras = facets.cameras.map((each) => new Option(`${each.value} (${each.items})`, each.value));
+  byId("camera").replaceChildren(new Option("all", ""), ...cameras);
+  byId("camera").parentElement.hidden = !cameras.length;
 }
 
 function add(query) {
@@ -70,10 +90,8 @@ function welcome() {
 async function chooseCollection() {
   const chosen = collections.find((each) => each.name === byId("collection").value);
   byId("notes").replaceChildren();
-  for (const [field, list] of [["label", "labels"], ["folder", "folders"]]) {
-    byId(field).value = "";
-    byId(list).replaceChildren();
-  }
+  for (const field of ["label", "folder", "from", "until"]) byId(field).value = "";
+  offer({ labels: [], folders: [], cameras: [], taken: null }, "");
   for (const words of document.querySelectorAll("[data-clips]")) words.hidden = !chosen?.sampling;
   byId("files").accept = chosen?.sampling ? ACCEPTED : "image/*";
   if (!chosen) return;
@@ -86,9 +104,7 @@ async function chooseCollection() {
   try {
     const facets = await api.facets(chosen.name);
     if (byId("collection").value !== chosen.name) return; // Another was chosen meanwhile.
-    for (const list of ["labels", "folders"]) {
-      byId(list).replaceChildren(...facets[list].map((each) => new Option(`${each.items} ${chosen.item_is}s`, each.value)));
-    }
+    offer(facets, chosen.item_is);
   } catch (error) {
     byId("notes").append(notice("danger", `Labels and folders could not be had: ${error.message}`));
   }

@@ -16,6 +16,13 @@ export function about(match) {
   return [match.label, size, face].filter(Boolean).join(" · ");
 }
 
+/** What else is known of its file: when it was taken, by what, and the columns of a CSV. */
+function attributes(match) {
+  const { taken, camera, ...columns } = match.attributes;
+  const others = Object.entries(columns).map(([name, value]) => `${name}: ${value}`);
+  return [taken?.slice(0, 16).replace("T", "\u00a0"), camera, ...others].filter(Boolean).join(" · ");
+}
+
 /** The similarity, or the distance where there is one. */
 export const score = (match) => (match.similarity ?? match.distance).toFixed(4);
 
@@ -44,6 +51,7 @@ function draw() {
     part("image").alt = match.path;
   }
   part("about").textContent = `${match.rank} · ${score(match)} · ${about(match)}`;
+  part("attributes").textContent = attributes(match);
   part("file").href = here(match.video ?? match.image);
   dialog.querySelector("[data-action=previous]").disabled = shown.index === 0;
   dialog.querySelector("[data-action=next]").disabled = shown.index === shown.matches.length - 1;

@@ -1,0 +1,122 @@
+"""What a CSV says of files: further attributes of their items, a column each, joined by path."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utilities.csv_files import read_table
+from utilities.errors import InvalidArgument
+from utilities.exif import EXIF_ATTRIBUTES
+from utilities.faces import FACE_ATTRIBUTES
+from utilities.filters import KEYWORDS
+from utilities.items import ITEM_FIELDS, Value
+from utilities.spans import SPAN_ATTRIBUTES
+
+#: What a column may hold: the first of these that all of its cells are.
+TYPES = ("integer", "number", "boolean", "text")
+#: Names and types of columns.
+Columns = tuple[tuple[str, str], ...]
+
+#: Names that mean something already: `score` is how near a match is.
+_RESERVED = {*ITEM_FIELDS, *FACE_ATTRIBUTES, *SPAN_ATTRIBUTES, *EXIF_ATTRIBUTES, "score"}
+_VECTORS = "embedding_"
+#: Zeros in front, as in 00123, make a text, which loses nothing.
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_BOOLEANS = {"true": True, "false": False}
+#: Up to here every integer is a floating-point number, too; what is longer, such as a code, stays a text.
+_EXACT = 2.0**53
+#: Bytes of a row in JSON; a server takes 65,536 of all that an item has beside the fields of every item.
+MOST_BYTES = 60_000
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The content of a CSV."""
+
+    #: Those that the collection had, and what is new.
+    columns: Columns
+    #: By path; None stands for an empty cell.
+    rows: Mapping[str, Mapping[str, Value | None]]
+
+    def joined(self, path: str, before: Mapping[str, Value]) -> dict[str, Value]:
+        """The values of a file: those of its row, and those that it had in columns which the CSV lacks."""
+        return {name: value for name, value in {**before, **self.rows.get(path, {})}.items() if value is not None}
+
+
+def read_attributes(file: Path, known: Columns = ()) -> Attributes:
+    """Read a CSV of attributes: a column `path`, relative to the collection's root, and a column for each attribute.
+
+    Args:
+        file: UTF-8, with commas and a header.
+        known: columns that the collection has already, whose types stay.
+
+    Raises:
+        InvalidArgument: what `read_table` refuses, a name that cannot be an attribute's, a value that is not of the
+            type that its column has, two different rows of a path, or more than `MOST_BYTES`; the message says which.
+    """
+    table = read_table(file, ["path"], "attributes")
+    names = [str(name) for name in table.columns if name != "path"]
+    if not names:
+        raise InvalidArgument(f"{str(file)!r} has no column beside path; each further one becomes an attribute.")
+    for name in names:
+        _check_name(name, file)
+    lines, types = [int(line) for line in table.index], dict(known)
+    values: dict[str, list[Value | None]] = {}
+    for name in names:
+        cells = [cell.strip() for cell in table[name]]
+        if name not in types and any(cells):
+            types[name] = next(kind for kind in TYPES if all(_is_of(kind, cell) for cell in cells if cell))
+        if name in types:
+            values[name] = _parsed_column(file, name, types[name], lines, cells)
+    rows: dict[str, dict[str, Value | None]] = {}
+    for number, (line, path) in enumerate(zip(lines, table["path"], strict=True)):
+        row = {name: column[number] for name, column in values.items()}
+        if rows.setdefault(path, row) != row:
+            raise InvalidArgument(f"{str(file)!r}, line {line}, gives {path!r} another row; each path has one.")
+        if (size := len(json.dumps(row, ensure_ascii=False).encode())) > MOST_BYTES:
+            raise InvalidArgument(
+                f"{str(file)!r}, line {line}, holds {size:,} bytes; Milvus takes at most {MOST_BYTES:,} of an item."
+            )
+    return Attributes(tuple(types.items()), rows)
+
+
+def _check_name(name: str, file: Path) -> None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name) or name.lower() in KEYWORDS:
+        raise InvalidArgument(
+            f"{str(file)!r} has a column {name!r}, which a filter cannot name; use letters, digits and underscores, "
+            "not beginning with a digit, and no word of Milvus's expressions."
+        )
+    if name in _RESERVED or name.startswith(_VECTORS):
+        raise InvalidArgument(f"{str(file)!r} has a column {name!r}, a name that is taken; rename the column.")
+
+
+def _parsed_column(file: Path, name: str, kind: str, lines: Sequence[int], cells: Sequence[str]) -> list[Value | None]:
+    for line, cell in zip(lines, cells, strict=True):
+        if cell and not _is_of(kind, cell):
+            raise InvalidArgument(
+                f"{str(file)!r}, line {line}, gives {name!r} as {cell!r}, and the collection holds it as {kind}; mend "
+                "the value, or rename the column."
+            )
+    return [_parsed(kind, cell) if cell else None for cell in cells]
+
+
+def _is_of(kind: str, cell: str) -> bool:
+    if kind == "integer":
+        return bool(_INTEGER.fullmatch(cell)) and -(2**63) <= int(cell) < 2**63
+    if kind == "number":
+        if not _NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
+            return False
+        return not cell.lstrip("-").isdigit() or abs(float(cell)) <= _EXACT
+    return kind == "text" or cell.lower() in _BOOLEANS
+
+
+def _parsed(kind: str, cell: str) -> Value:
+    if kind == "text":
+        return cell
+    return int(cell) if kind == "integer" else float(cell) if kind == "number" else _BOOLEANS[cell.lower()]
