@@ -155,8 +155,12 @@ def tune(
     labels: LabelsFile = None,
     sample: Annotated[int, typer.Option(min=20, help="Search, and search with, at most so many items.")] = 5_000,
     slower: Annotated[
-        float, typer.Option(min=1.0, help="The best may take so many times as long as a plain search.")
+        float, typer.Option(min=1.0, help="The best may take so many times as long as a plain query.")
     ] = 3.0,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Embed the sample anew, too, with other views and pooling, which takes long."),
+    ] = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -164,7 +168,13 @@ def tune(
     from pipelines import tune as pipeline
 
     tuning = pipeline.run(
-        collection, labels=labels, sample=sample, slower=slower, out=_out(out, collection), settings=context.obj
+        collection,
+        labels=labels,
+        sample=sample,
+        slower=slower,
+        embed=embed,
+        out=_out(out, collection),
+        settings=context.obj,
     )
     print_tuning_as_json(tuning) if as_json else print_tuning(tuning)
 

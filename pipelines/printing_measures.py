@@ -172,13 +172,13 @@ def print_tuning(tuning: TuningResult) -> None:
             f"{row.precision.mean:.3f}",
             f"{row.map.mean:.3f}",
             "" if row.technique.parts == 0 else _signed(row.precision_gain),
-            f"{row.milliseconds:.1f}",
+            f"{row.embedding + row.search:.1f}",
             f"{row.times_as_long:.1f} ×",
             "" if row.technique.parts == 0 else "pays" if row.pays else "does not pay",
         ]
         for row in tuning.rows
     ]
-    header = ["technique", "precision@20", "mAP", "gain in precision@20", "search ms", "time", ""]
+    header = ["technique", "precision@20", "mAP", "gain in precision@20", "query ms", "time", ""]
     print_table(header, rows, right={1, 2, 4, 5})
     if tuning.commands:
         print(f"best that was found: {tuning.rows[-1].technique}; to have it:")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
+from utilities.collection_info import CollectionInfo
+from utilities.ensembles import embedder_of_all
 from utilities.errors import InvalidArgument
 from utilities.labels import Labels, labelled_sample
 from utilities.milvus_utilities import connect, describe_collection, read_embeddings, read_items
@@ -15,7 +18,22 @@ from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.sampling import draw_sample
 from utilities.settings import Settings
 from utilities.splits import were_trained_on
-from utilities.tuning import PLAIN, TOP_K, Technique, Tuning, choose, draw_trial, query_milliseconds
+from utilities.tuning import (
+    PLAIN,
+    TOP_K,
+    VARIANTS,
+    Technique,
+    Tuning,
+    check_variants,
+    choose,
+    draw_trial,
+    embed_variant,
+    embedding_milliseconds,
+    search_milliseconds,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Items that are searched and searched with.
 SAMPLE = 5_000
@@ -34,9 +52,10 @@ class Row:
     #: Of each query's precision and average precision, less those of the plain search.
     precision_gain: Estimate
     map_gain: Estimate
-    #: Of one search through Milvus, embedding left out.
-    milliseconds: float
-    #: How many times as long as the plain search takes.
+    #: Of one query where everything is warm: of embedding one decoded picture, and of searching through Milvus.
+    embedding: float
+    search: float
+    #: How many times as long as a plain query it takes.
     times_as_long: float
 
     @property
@@ -71,6 +90,7 @@ def run(
     labels: Path | None = None,
     sample: int = SAMPLE,
     slower: float = 3.0,
+    embed: bool = False,
     out: Path,
     settings: Settings | None = None,
     progress: bool = True,
@@ -81,14 +101,17 @@ def run(
         collection: its name.
         labels: a CSV with the columns `path` and `label`; by default the folder that holds a file is its label.
         sample: at most so many items, drawn at random, are searched and searched with.
-        slower: the best may take at most so many times as long as the plain search.
+        slower: the best may take at most so many times as long as a plain query.
+        embed: whether to embed the sample anew, too, with other views and pooling.
         out: directory for the chart.
         settings: limits and places; from the environment by default.
         progress: whether to draw progress bars on standard error.
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: a collection of videos, one whose vectors were moved already, or too few items with labels.
+        InvalidArgument: a collection of videos, one whose vectors were moved already, too few items with labels, or a
+            collection whose images cannot be embedded in another way.
+        WeightsUnavailable: the collection's network cannot be had.
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
@@ -103,37 +126,53 @@ def run(
             f"The vectors of {collection!r} were moved towards their neighbours, which know their labels; tune the "
             "collection that they are of."
         )
+    if embed:
+        check_variants(info)
+    embedder = embedder_of_all(info.fingerprints, settings)
     items, truth = labelled_sample(read_items(client, collection, info.attributes), labels, sample)
     taught = were_trained_on(items, *(each.weights for each in info.fingerprints))
     truth = Labels(np.where(taught, -1, truth.codes), truth.names)
+    ids = items["id"].to_numpy(np.int64)
+    vectors = {PLAIN.variant: read_embeddings(client, info, ids)}
+    embedding = {PLAIN.variant: embedding_milliseconds(embedder)}
+    for variant in VARIANTS if embed else ():
+        other, found = embed_variant(info, items, variant, settings, progress=progress)
+        nothing = np.zeros(other.dimension, np.float32)
+        vectors[str(variant)] = np.stack([found.get(id_, nothing) for id_ in ids])
+        embedding[str(variant)] = embedding_milliseconds(other)
+        truth = Labels(np.where(np.isin(ids, [*found]), truth.codes, -1), truth.names)
     trial = draw_trial(truth)
     if trial is None:
         raise InvalidArgument(
             f"The labels of {collection!r} tell too little: two of them, at least, need three items each"
             f"{' that the network was not trained on' if taught.any() else ''}; give a CSV with --labels."
         )
-    vectors = read_embeddings(client, info, items["id"].to_numpy(np.int64))
-    tuning = Tuning({PLAIN.variant: vectors}, truth, trial)
-    techniques = list(tuning.techniques(reducible=not info.fingerprint.pca_digest and not info.others))
-    timed = vectors[trial.queries[draw_sample(len(trial.queries), TIMED)]]
-    milliseconds = query_milliseconds(client, info, timed, techniques)
-    quick = [each for each in techniques if milliseconds[each] <= slower * milliseconds[PLAIN]]
-    bar = tqdm(techniques, unit="technique", desc=collection, disable=not progress)
-    worth = {technique: tuning.try_out(technique) for technique in bar}
-    chosen = choose({each: worth[each][METRICS[0]][trial.choosing] for each in quick})
-    shown = [PLAIN, *(each for each in techniques if each.parts == 1), *([chosen] if chosen.parts > 1 else [])]
+    tuning = Tuning(vectors, truth, trial)
+    techniques = [*tuning.techniques(reducible=_is_reducible(info)), *map(Technique, [*vectors][1:])]
+    worth = _tried(tuning, techniques, collection, progress)
+    precise = f"precision@{TOP_K}"
+    if embed:
+        sees_best = max([*vectors], key=lambda name: worth[Technique(name)][precise][trial.choosing].mean())
+        more = [each for each in tuning.techniques(sees_best) if each not in worth]
+        worth |= _tried(tuning, more, sees_best, progress)
+    timed = vectors[PLAIN.variant][trial.queries[draw_sample(len(trial.queries), TIMED)]]
+    search = search_milliseconds(client, info, timed, [*worth])
+    times = {each: (embedding[each.variant] + search[each]) / (embedding[""] + search[PLAIN]) for each in worth}
+    quick = [each for each in worth if times[each] <= slower]
+    chosen = choose({each: worth[each][precise][trial.choosing] for each in quick})
+    shown = [PLAIN, *(each for each in worth if each.parts == 1), *([chosen] if chosen.parts > 1 else [])]
 
     def row(technique: Technique) -> Row:
         values, plain = ([worth[each][metric][~trial.choosing] for metric in METRICS] for each in (technique, PLAIN))
-        taken = milliseconds[technique]
         return Row(
             technique=technique,
             precision=bootstrap(values[0]),
             map=bootstrap(values[1]),
             precision_gain=bootstrap(values[0] - plain[0]),
             map_gain=bootstrap(values[1] - plain[1]),
-            milliseconds=taken,
-            times_as_long=taken / milliseconds[PLAIN],
+            embedding=embedding[technique.variant],
+            search=search[technique],
+            times_as_long=times[technique],
         )
 
     rows = [row(technique) for technique in shown]
@@ -147,16 +186,35 @@ def run(
         reporting=int((~trial.choosing).sum()),
         choosing_labels=len(np.unique(codes[trial.choosing])),
         reporting_labels=len(np.unique(codes[~trial.choosing])),
-        tried=len(techniques),
+        tried=len(worth),
         rows=rows,
-        commands=_commands(collection, chosen),
+        commands=_commands(info, chosen),
         chart=chart,
     )
 
 
-def _commands(collection: str, technique: Technique) -> list[str]:
+def _is_reducible(info: CollectionInfo) -> bool:
+    """Whether `lookalike reduce` could make a copy with fewer dimensions."""
+    return not (info.fingerprint.pca_digest or info.fingerprint.keep_length or info.others)
+
+
+def _tried(
+    tuning: Tuning, techniques: list[Technique], name: str, progress: bool
+) -> dict[Technique, dict[str, NDArray[np.float64]]]:
+    bar = tqdm(techniques, unit="technique", desc=name, disable=not progress)
+    return {technique: tuning.try_out(technique) for technique in bar}
+
+
+def _commands(info: CollectionInfo, technique: Technique) -> list[str]:
     """What to say to have a technique."""
-    commands, name = [], collection
+    commands, name = [], info.name
+    if technique.variant:
+        known, variant = info.fingerprint, next(each for each in VARIANTS if str(each) == technique.variant)
+        name += "_tuned"
+        commands.append(
+            f"lookalike load {info.root} --collection {name} --backbone {known.backbone} --weights {known.weights} "
+            f"--views {variant.views} --pooling {variant.pooling}"
+        )
     if technique.pca:
         commands.append(f"lookalike reduce {name} --into {name}_{technique.pca} --pca {technique.pca}")
         name += f"_{technique.pca}"

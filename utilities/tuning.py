@@ -8,11 +8,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utilities.collection_info import CollectionInfo
+from utilities.collection_info import CollectionInfo, in_words
+from utilities.embedder import Embedder, load_embedder
+from utilities.errors import InvalidArgument
+from utilities.item_streams import embed_sample
 from utilities.items import ITEM_FIELDS
 from utilities.labels import Labels
 from utilities.ranking import ORDERS, RERANKED, ranked_items
@@ -20,8 +24,11 @@ from utilities.reduction import PrincipalComponents
 from utilities.reranking import augmented, expanded
 from utilities.retrieval_metrics import average_precision, bootstrap, exact_neighbours_of_each, precision_at_k
 from utilities.selections import Selection
+from utilities.settings import Settings
+from utilities.variants import Variant
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
@@ -31,13 +38,24 @@ DIMENSIONS, AUGMENTED, EXPANDED, ORDERED = (64, 128, 256), (10,), (10,), ("recip
 MOST_QUERIES, QUERIES_PART = 10, 1 / 3
 #: Places at which precision is measured.
 TOP_K = 20
+#: Other ways to embed that are tried.
+VARIANTS = (
+    Variant(views="crop"),
+    Variant(views="pad"),
+    Variant(views="squash,mirror"),
+    Variant(views="squash,crop,mirror"),
+    Variant(views="squash,crop,pad,zoom,mirror"),
+    Variant(pooling="gem"),
+)
+#: Times that one picture is embedded to see how long it takes.
+EMBEDDED = 10
 
 
 @dataclass(frozen=True)
 class Technique:
     """A way to search; what is left at its default is not done."""
 
-    #: How images are embedded, where that is not as the collection's were.
+    #: How images are embedded, as a `Variant` is called, where that is not as the collection's were.
     variant: str = ""
     #: Dimensions that vectors are projected to.
     pca: int = 0
@@ -122,7 +140,7 @@ class Tuning:
         self._projected, self._moved = cache(self._project), cache(self._augment)
 
     def techniques(self, variant: str = "", *, reducible: bool = True) -> Iterator[Technique]:
-        """Every combination, the plain search first."""
+        """Every combination for one way to embed, the plain search first; with PCA if vectors are `reducible`."""
         rank = min(self.vectors[variant].shape[1], len(self.trial.searched) - 1)
         dimensions = [each for each in DIMENSIONS if each < rank and reducible]
         for pca, augment, expand, rerank in itertools.product(
@@ -176,7 +194,7 @@ def choose(values: Mapping[Technique, NDArray[np.float64]]) -> Technique:
     return max((each for each in as_good if each.parts == least), key=lambda each: values[each].mean())
 
 
-def query_milliseconds(
+def search_milliseconds(
     client: MilvusClient, info: CollectionInfo, vectors: NDArray[np.float32], techniques: Sequence[Technique]
 ) -> dict[Technique, float]:
     """How long a search takes, by what is done of each technique when a query comes; the median of all vectors.
@@ -195,3 +213,56 @@ def query_milliseconds(
             ranked_items(client, info, vector[None], selection, ITEM_FIELDS)
             taken.append(1_000 * (time.perf_counter() - start))
     return {technique: statistics.median(times[selection]) for technique, selection in selections.items()}
+
+
+def embedding_milliseconds(embedder: Embedder) -> float:
+    """How long it takes to embed one picture that is decoded; the median of `EMBEDDED` times, after the first."""
+    pixels = np.zeros((1, *embedder.input_shape), np.uint8)
+    times = []
+    for _ in range(1 + EMBEDDED):
+        start = time.perf_counter()
+        embedder.embed(pixels)
+        times.append(1_000 * (time.perf_counter() - start))
+    return statistics.median(times[1:])
+
+
+def check_variants(info: CollectionInfo) -> None:
+    """Refuse a collection whose images cannot be embedded in another way to compare.
+
+    Raises:
+        InvalidArgument: it holds faces, or vectors of several networks, or of one that was fitted to images or is a
+            variant already.
+    """
+    known = info.fingerprint
+    if info.of_faces or info.others or known.depends_on_images or str(known.variant):
+        raise InvalidArgument(
+            f"--embed tries other views and pooling beside those of a plain network; {info.name!r} holds "
+            f"{'faces' if info.of_faces else f'vectors of {in_words(info.fingerprints)}'}. Leave it out."
+        )
+
+
+def embed_variant(
+    info: CollectionInfo, items: pd.DataFrame, variant: Variant, settings: Settings, *, progress: bool
+) -> tuple[Embedder, dict[int, NDArray[np.float32]]]:
+    """Embed a collection's images in another way.
+
+    Args:
+        info: the collection.
+        items: the rows of those to embed, with the column `path`.
+        variant: how.
+        settings: limits and places.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        What embeds so, and the vectors by the items' ids; none of a file that cannot be read.
+
+    Raises:
+        WeightsUnavailable: the weights cannot be had.
+    """
+    known = info.fingerprint
+    embedder = load_embedder(known.backbone, known.weights, settings, variant=variant)
+    root = info.root or Path()
+    found, vectors = embed_sample(
+        root, items["path"].tolist(), embedder, settings, name=str(variant), progress=progress
+    )
+    return embedder, {item.id: vector for item, vector in zip(found, vectors, strict=True)}
