@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import chart, decode, faces, load, precision, query, reload, search, serve, videos
+from benchmarks import answers, chart, decode, faces, load, precision, query, reload, search, serve, videos
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "query": query.run,
     "reload": reload.run,
     "search": search.run,
+    "answers": answers.run,
     "serve": serve.run,
 }
 

@@ -159,7 +159,7 @@ def tune(
     ] = 3.0,
     embed: Annotated[
         bool,
-        typer.Option("--embed", help="Embed the sample anew, too, with other views and pooling, which takes long."),
+        typer.Option("--embed", help="Embed the sample anew, too, with other views and pooling; takes long."),
     ] = False,
     out: Out = None,
     as_json: AsJson = False,
