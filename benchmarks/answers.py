@@ -1,7 +1,8 @@
-"""What makes answers better without training, and what does it cost? Pictures searched with are not in the collection."""
+"""What makes answers better without training, and at what cost? No picture searched with is in the collection."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 import tempfile
@@ -20,7 +21,7 @@ from utilities.ensembles import embedder_of_all
 from utilities.item_streams import embed_sample
 from utilities.labels import Labels
 from utilities.milvus_utilities import connect, describe_collection
-from utilities.retrieval_metrics import bootstrap
+from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.sampling import draw_sample
 from utilities.selections import Selection
 from utilities.settings import Settings
@@ -49,8 +50,8 @@ def run() -> str:
         paths = find_images(tree)
         labels = Labels.of([Path(path).parent.name for path in paths])
         trial = _split(labels)
-        for rows, name in ((trial.queries, "queries"), (trial.searched, "collection")):
-            for row in rows:
+        for part, name in ((trial.queries, "queries"), (trial.searched, "collection")):
+            for row in part:
                 (scratch / name / paths[row]).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(tree / paths[row], scratch / name / paths[row])
         vectors, embedding = _embedded(tree, paths, settings)
@@ -81,9 +82,7 @@ def run() -> str:
                     *(f"{values[metric].mean():.3f}" for metric in (precise, "map")),
                     f"{values[precise][trial.choosing].mean():.3f}",
                     f"{values[precise][~trial.choosing].mean():.3f}",
-                    ""
-                    if each == PLAIN
-                    else f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",
+                    "" if each == PLAIN else _signed(difference),
                     f"{embedding[each.variant]:.1f}",
                 )
             )
@@ -91,11 +90,11 @@ def run() -> str:
         several = _several(scratch, paths, labels, trial, settings)
     return (
         f"## What makes answers better?\n\nMobileNetV2, {len(trial.searched):,} {kind}, searched with "
-        f"{len(trial.queries):,} others, {QUERIES} of each label. Half of the labels choose the best technique, the other "
-        f"half report. Exact comparison of vectors in memory; embed ms is one decoded picture."
+        f"{len(trial.queries):,} others, {QUERIES} of each label. Half of the labels choose the best technique, the "
+        f"other half report. Exact comparison of vectors in memory; embed ms is one decoded picture."
         f"\n\n{table(header, rows)}\n\n"
-        f"### The best by way of the commands\n\n`load`, `reduce --into`, `augment --into`, `query`, in Milvus Lite, where "
-        f"everything is warm: {best}.\n\n"
+        f"### The best by way of the commands\n\n`load`, `reduce --into`, `augment --into`, `query`, in Milvus Lite, "
+        f"where everything is warm: {best}.\n\n"
         + table(
             ["way", f"{precise}, reporting labels", "query ms (decode, embed, search)", "search ms"],
             [
@@ -115,6 +114,10 @@ def run() -> str:
         )
         + f"\n\n### Several pictures as one query\n\n{several}"
     )
+
+
+def _signed(difference: Estimate) -> str:
+    return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def _split(labels: Labels) -> Trial:
@@ -171,10 +174,8 @@ def _by_commands(
         name = "augmented"
     client = connect(settings=settings)
     ways = {PLAIN: ("plain", Selection(TOP_K)), best: (name, Selection(TOP_K, expand=best.expand, rerank=best.rerank))}
-    embedders = {
-        way: embedder_of_all(describe_collection(client, each).fingerprints, settings)
-        for way, (each, _) in ways.items()
-    }
+    made_by = {way: describe_collection(client, each).fingerprints for way, (each, _) in ways.items()}
+    embedders = {way: embedder_of_all(each, settings) for way, each in made_by.items()}
     found: dict[Technique, list[float]] = {way: [] for way in ways}
     times: dict[Technique, list[float]] = {way: [] for way in ways}
     searches: dict[Technique, list[float]] = {way: [] for way in ways}
@@ -212,34 +213,29 @@ def _several(scratch: Path, paths: list[str], labels: Labels, trial: Trial, sett
     own = labels.codes[trial.queries]
     of_label = [vectors[own == code] for code in range(len(labels.names))]
     alone = nearest_matches(client, info, vectors, Selection(TOP_K))
-    right = np.array(
-        [[match.label == labels.names[code] for match in found] for found, code in zip(alone, own, strict=True)]
-    )
-    rows = [("one by one", f"{right.mean():.3f}", "")]
-    for count in (2, 5):
-        for by in TOGETHER:
-            shares = [
-                np.mean([match.label == labels.names[code] for match in found])
-                for code, some in enumerate(of_label)
-                for start in range(0, len(some) - count + 1, count)
-                if (
-                    found := matches_of_several(
-                        client, info, some[start : start + count], Selection(TOP_K), Together(by)
-                    )
-                )
-            ]
-            rows.append((f"{count} pictures, by {by}", f"{np.mean(shares):.3f}", ""))
+
+    def share(matches: list[Match], code: int) -> float:
+        return float(np.mean([match.label == labels.names[code] for match in matches]))
+
+    def together(some: NDArray[np.float32], by: str, unlike: int = 0) -> list[Match]:
+        return matches_of_several(client, info, some, Selection(TOP_K), Together(by, unlike))
+
+    rows = [("one by one", f"{np.mean([share(*each) for each in zip(alone, own, strict=True)]):.3f}", "")]
+    for count, by in itertools.product((2, 5), TOGETHER):
+        shares = [
+            share(together(some[start : start + count], by), code)
+            for code, some in enumerate(of_label)
+            for start in range(0, len(some) - count + 1, count)
+        ]
+        rows.append((f"{count} pictures, by {by}", f"{np.mean(shares):.3f}", ""))
     unlike = _taken_for(alone, own, labels)
-    for by in (None, *TOGETHER):
-        wanted, unwanted = [], []
-        for code, some in enumerate(of_label):
-            others = of_label[unlike[code]][:1] if by else some[:0]
-            together = Together(by or "vector", len(others))
-            found = matches_of_several(client, info, np.concatenate([some[:2], others]), Selection(TOP_K), together)
-            wanted.append(np.mean([match.label == labels.names[code] for match in found]))
-            unwanted.append(np.mean([match.label == labels.names[unlike[code]] for match in found]))
-        how = f"2 pictures, not 1 of the label most taken for it, by {by}" if by else "the first 2 pictures, by vector"
-        rows.append((how, f"{np.mean(wanted):.3f}", f"{np.mean(unwanted):.3f}"))
+    for by, count in (("vector", 0), ("vector", 1), ("ranks", 1)):
+        pictures = [np.concatenate([some[:2], of_label[unlike[code]][:count]]) for code, some in enumerate(of_label)]
+        found = [together(each, by, count) for each in pictures]
+        wanted = np.mean([share(each, code) for code, each in enumerate(found)])
+        unwanted = np.mean([share(each, unlike[code]) for code, each in enumerate(found)])
+        how = "the first 2 pictures" + (", not 1 of the label most taken for theirs" if count else "")
+        rows.append((f"{how}, by {by}", f"{wanted:.3f}", f"{unwanted:.3f}"))
     client.close()
     return table(["query", f"precision@{TOP_K}", "of that other label among them"], rows)
 
