@@ -51,7 +51,8 @@ def print_summary_as_json(summary: LoadSummary) -> None:
 
 def print_state(state: CollectionState) -> None:
     for name, value in {**state_as_json(state), "differences": _differences(state)}.items():
-        print(f"{name.replace('_', ' '):<19} {'-' if value is None else value}")
+        shown = "; ".join(value) if isinstance(value, list) else value
+        print(f"{name.replace('_', ' '):<19} {'-' if shown is None else shown}")
 
 
 def _differences(state: CollectionState) -> str:

@@ -230,7 +230,7 @@ def gains_chart(name: str, metric: str, plain: Estimate, gains: Sequence[tuple[s
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.grid(axis="y", visible=False)
     axes.invert_yaxis()
-    axes.margins(x=0.28)
+    axes.set_xlim(right=1.3 * max(axes.get_xlim()[1], 0.01))
     return figure
 
 
