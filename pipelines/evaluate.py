@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from utilities.retrieval_metrics import Estimate, bootstrap
 from utilities.settings import Settings
 from utilities.splits import were_trained_on
 from utilities.verification import Verification, rows_to_verify, verify
+
+logger = logging.getLogger(__name__)
 
 #: Queries of the picture, and neighbours of each.
 WORST_QUERIES, NEIGHBOURS_SHOWN = 8, 8
@@ -97,6 +100,12 @@ def run(
         raise InvalidArgument(
             f"{collection!r} holds videos: what one video shows would only find itself; evaluate a collection of "
             "images or of faces in images."
+        )
+    if info.augmented:
+        logger.warning(
+            "The items of %r have moved towards each other, also those searched with: what is measured "
+            "is too good; `lookalike tune` measures the collection that they are of.",
+            collection,
         )
     items = read_items(client, collection, info.attributes)
     ids = items["id"].to_numpy(np.int64)

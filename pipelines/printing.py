@@ -71,7 +71,6 @@ def print_result(result: QueryResult) -> None:
         print("no match")
         return
     first = result.matches[0]
-    measure = "fused" if first.fused is not None else "similarity" if first.distance is None else "distance"
     if result.matches[0].spans:
         extra, told = ["where"], [[_spans(match)] for match in result.matches]
     elif result.face is not None:
@@ -82,7 +81,7 @@ def print_result(result: QueryResult) -> None:
         [str(match.rank), f"{match.score:.4f}", *more, _shown(match)]
         for match, more in zip(result.matches, told, strict=True)
     ]
-    print_table(["rank", measure, *extra, "path"], rows, right={0, 1})
+    print_table(["rank", first.measure, *extra, "path"], rows, right={0, 1})
     if result.plot:
         print(f"plot: {result.plot}")
 

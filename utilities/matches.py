@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from utilities.collection_info import CollectionInfo
 from utilities.crops import Crop
@@ -85,9 +85,16 @@ class Match:
         return self.face.part_of(self.width, self.height) if self.face else None
 
     @property
+    def measure(self) -> Literal["similarity", "distance", "fused"]:
+        """Which of the three it has."""
+        if self.fused is not None:
+            return "fused"
+        return "similarity" if self.distance is None else "distance"
+
+    @property
     def score(self) -> float:
-        """The similarity; or the distance, or what rankings were fused to, where there is that."""
-        return next((each for each in (self.fused, self.similarity, self.distance) if each is not None), 0.0)
+        """Its `measure`."""
+        return float(getattr(self, self.measure) or 0.0)
 
     @property
     def picture(self) -> Path | Still:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +73,15 @@ def _refined(
             client, info, embedding[None], selection.expand, filter, info.vector_fields, weights=weights
         )
         embedding = expanded(embedding, take_vectors(info, rows))
-    if not selection.rerank:
-        (rows,) = _nearest(client, info, embedding[None], selection, fields)
-        return rows
-
-    def reordered(rows: _Rows) -> _Rows:
-        vectors = take_vectors(info, rows)[:RERANKED]
-        return [*(rows[place] for place in ORDERS[selection.rerank](embedding, vectors)), *rows[RERANKED:]]
-
-    (rows,) = _nearest(client, info, embedding[None], selection, [*fields, *info.vector_fields], reordered)
+    reordered = None
+    if selection.rerank:
+        (rows,) = nearest_neighbours(
+            client, info, embedding[None], RERANKED, filter, info.vector_fields, weights=weights
+        )
+        order = ORDERS[selection.rerank](embedding, take_vectors(info, rows))
+        places = {rows[row]["id"]: place for place, row in enumerate(order)}
+        reordered = partial(sorted, key=lambda row: places.get(row["id"], RERANKED))
+    (rows,) = _nearest(client, info, embedding[None], selection, fields, reordered)
     return rows
 
 

@@ -144,7 +144,8 @@ def search(
             f"The collection {collection!r} holds vectors of {in_words(used.fingerprints)}; a query embedded by "
             f"{in_words(made_by)} cannot be compared with them. Leave the embedder out to use the collection's own."
         )
-    settle(client, info, fingerprint=made_by[0])
+    if used.fingerprints == info.fingerprints:
+        settle(client, info, fingerprint=made_by[0])
     info = used
     if face is not None and not info.of_faces:
         raise InvalidArgument(f"--face is for collections of faces; {collection!r} holds {info.what}.")
@@ -340,8 +341,7 @@ def plot_answer(
     if not name:
         name = str(query) if isinstance(query, (str, Path)) else "a picture"
     matches = answer.matches
-    by_distance = bool(matches) and matches[0].distance is not None
-    key = f"on each tile: rank · {'distance' if by_distance else 'similarity'}"
+    key = f"on each tile: rank · {matches[0].measure if matches else 'similarity'}"
     image = open_image(answer.picture or query, settings)
     boxes = [face.part_of(*image.size) for face in answer.faces]
     if answer.face and len(boxes) > 1:
