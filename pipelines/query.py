@@ -12,7 +12,6 @@ from utilities.errors import CollectionNotFound, InvalidArgument
 from utilities.image_files import ImageSource
 from utilities.items import printable
 from utilities.milvus_utilities import connect, list_collections
-from utilities.plots import mosaic
 from utilities.selections import NEAREST, Selection
 from utilities.settings import Settings
 from utilities.several_queries import TOGETHER, Together
@@ -109,6 +108,8 @@ def run(
             picture = images[answer.query]
             caption = queries[answer.query]
             if together:
+                from utilities.plots import mosaic
+
                 picture = mosaic(images[: len(queries)], images[len(queries) :], settings)
                 caption = f"{len(queries)} pictures{', not like those crossed out' if unlike else ''}"
             plot_answer(picture, answer, name=caption, note=note, settings=settings).savefig(file)
