@@ -15,7 +15,7 @@ from typing import Annotated, Optional
 import typer
 
 from pipelines import cli_measure, cli_search
-from pipelines.cli_measure import WEIGHTS, AsJson, Collection
+from pipelines.cli_measure import WEIGHTS, AsJson, Collection, confirmed
 from pipelines.printing import (
     counted,
     info_as_json,
@@ -286,7 +286,7 @@ def drop(
     from pipelines import manage
 
     items = counted(manage.count(collection, context.obj), "item")
-    if not yes and not _confirmed(f"Remove the collection {collection!r} with its {items}?"):
+    if not yes and not confirmed(f"Remove the collection {collection!r} with its {items}?"):
         raise InvalidArgument(f"Nothing was removed; `lookalike drop {collection} --yes` does not ask.")
     manage.drop(collection, context.obj)
     print(f"{collection} removed ({items})")
@@ -332,7 +332,3 @@ def demo(
 def _expanded(path: str) -> str:
     """A path whose `~` the shell left alone."""
     return str(Path(path).expanduser())
-
-
-def _confirmed(question: str) -> bool:
-    return sys.stdin.isatty() and typer.confirm(question)

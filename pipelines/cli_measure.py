@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,6 +12,8 @@ from pipelines.printing import counted
 from pipelines.printing_measures import (
     print_backbones,
     print_backbones_as_json,
+    print_duplicates,
+    print_duplicates_as_json,
     print_evaluation,
     print_evaluation_as_json,
     print_exploration,
@@ -19,6 +22,7 @@ from pipelines.printing_measures import (
     print_fine_tuning_as_json,
     print_indexes,
     print_indexes_as_json,
+    print_moved,
     print_people,
     print_people_as_json,
     print_reduction,
@@ -35,6 +39,11 @@ app.add_typer(compare, name="compare")
 
 def _expanded(path: str) -> Path:
     return Path(path).expanduser()
+
+
+def confirmed(question: str) -> bool:
+    """Whether somebody sits there and says yes."""
+    return sys.stdin.isatty() and typer.confirm(question)
 
 
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
@@ -271,6 +280,49 @@ def people(
     out = _out(out, collection) if out else _out(None, collection) / "people"
     found = pipeline.run(collection, labels=labels, least=least, out=out, settings=context.obj)
     print_people_as_json(found) if as_json else print_people(found)
+
+
+@app.command()
+def duplicates(
+    context: typer.Context,
+    collection: Collection,
+    move_to: Annotated[
+        Optional[Path],
+        typer.Option(
+            parser=_expanded,
+            metavar="DIR",
+            help="Move all but the best of each group into this folder outside the tree, and remove their items.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --move-to, do not ask.")] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the images of a collection that are near-identical: resized, re-encoded, cropped, mirrored, recoloured.
+
+    Groups, the best file of each first, as a CSV and as contact sheets. Nothing is moved unless --move-to is said, and
+    nothing is ever deleted.
+    """
+    from pipelines import duplicates as pipeline
+
+    out = _out(out, collection) if out else _out(None, collection) / "duplicates"
+    if move_to:
+        pipeline.check_destination(collection, move_to, context.obj)
+    found = pipeline.run(collection, out=out, settings=context.obj)
+    if not as_json:
+        print_duplicates(found)
+    moved = None
+    if move_to and found.superfluous:
+        files = counted(len(found.superfluous), "file")
+        if not yes and not confirmed(f"Move {files} to {move_to}, and remove them from {collection!r}?"):
+            raise InvalidArgument("Nothing was moved; --yes does not ask.")
+        moved = pipeline.move(found, move_to, context.obj)
+    if as_json:
+        print_duplicates_as_json(found, moved)
+    elif moved:
+        print_moved(moved)
+    if moved and moved.left:
+        raise typer.Exit(LookalikeError.exit_status)
 
 
 @app.command("fine-tune")

@@ -11,6 +11,7 @@ from utilities.items import printable
 
 if TYPE_CHECKING:
     from pipelines.compare import BackboneComparison, IndexComparison
+    from pipelines.duplicates import Duplicate, Duplicates, Moved
     from pipelines.evaluate import Evaluation
     from pipelines.explore import Exploration
     from pipelines.fine_tune import FineTuning
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from utilities.retrieval_metrics import Estimate
     from utilities.verification import Verification
 
-#: Rows of each table of what went worst.
+#: Rows of each table of what went worst, and groups of duplicates that are printed.
 _WORST = 5
+#: Files of each such group.
+_OF_GROUP = 8
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -278,6 +281,49 @@ def print_people(people: People) -> None:
 
 def print_people_as_json(people: People) -> None:
     print_json(asdict(people))
+
+
+def print_duplicates(found: Duplicates) -> None:
+    superfluous = found.superfluous
+    print(
+        f"{found.collection}: {counted(found.items, 'image')}, {len(superfluous):,} of them superfluous in "
+        f"{counted(len(found.groups), 'group')} ({_mebibytes(sum(each.file_size for each in superfluous))})"
+    )
+    if found.gone:
+        print(f"gone since they were loaded: {counted(found.gone, 'file')}; load with --prune to remove their items")
+    for failure in found.unreadable[:_WORST]:
+        print(f"compared by its bytes alone: {printable(failure.path)}: {failure.reason}")
+    if len(found.unreadable) > _WORST:
+        print(f"and {len(found.unreadable) - _WORST:,} more that cannot be read")
+    if not found.groups:
+        return
+    rows = [
+        [str(number), printable(each.path), f"{each.width} × {each.height}", f"{each.file_size:,}", _differing(each)]
+        for number, group in enumerate(found.groups[:_WORST], start=1)
+        for each in group[:_OF_GROUP]
+    ]
+    print_table(["group", "path", "pixels", "bytes", "beside the best"], rows, right={0, 2, 3})
+    print(f"all groups: {found.csv}")
+    more = " and so on" if len(found.sheets) > 1 else ""
+    print(f"contact sheets: {found.sheets[0]}{more}")
+
+
+def _differing(each: Duplicate) -> str:
+    return ", ".join(each.differences) or "the best"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def print_moved(moved: Moved) -> None:
+    print(f"{counted(moved.moved, 'file')} moved to {moved.directory} ({_mebibytes(moved.bytes)})")
+    for failure in moved.left:
+        print(f"not moved: {printable(failure.path)}: {failure.reason}")
+
+
+def print_duplicates_as_json(found: Duplicates, moved: Moved | None) -> None:
+    print_json({**asdict(found), "moved": moved and asdict(moved)})
 
 
 def print_fine_tuning(tuned: FineTuning) -> None:

@@ -105,6 +105,54 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], columns: int = 8) 
     return canvas
 
 
+def group_sheet(
+    groups: Sequence[tuple[str, Sequence[tuple[Image.Image, Sequence[str]]]]], columns: int = 7
+) -> Image.Image:
+    """Groups of pictures below each other, each below its heading; the first of a group is framed.
+
+    Args:
+        groups: of each its heading, and its pictures, at most `SIDE` pixels wide and high, with the lines below them.
+        columns: pictures in a row.
+    """
+    gap, width, line, heading = 16, 150, 15, 30
+    font = ImageFont.load_default(11)
+    lines = max((len(caption) for _, members in groups for _, caption in members), default=0)
+    cell = SIDE + 8 + lines * line + gap
+    heights = [heading + math.ceil(len(members) / columns) * cell + gap // 2 for _, members in groups]
+    canvas = Image.new("RGB", (gap + columns * (width + gap), gap + sum(heights)), "white")
+    draw = ImageDraw.Draw(canvas)
+    top = gap
+    for (title, members), height in zip(groups, heights, strict=True):
+        draw.text((gap, top), title, fill="#22303a", font=ImageFont.load_default(15))
+        for number, (picture, caption) in enumerate(members):
+            row, column = divmod(number, columns)
+            left, upper = gap + column * (width + gap), top + heading + row * cell
+            corner = (left, upper + SIDE - picture.height)
+            canvas.paste(picture, corner)
+            if number == 0:
+                frame = (corner[0] - 4, corner[1] - 4, corner[0] + picture.width + 3, upper + SIDE + 3)
+                draw.rectangle(frame, outline="#1b7f4b", width=2)
+            for place, text in enumerate(caption):
+                colour = "#22303a" if place == 0 else "#5c6b77"
+                draw.text(
+                    (left, upper + SIDE + 8 + place * line), _shortened(text, width, font), fill=colour, font=font
+                )
+        top += height
+        if top < canvas.height:
+            draw.line((gap, top - gap // 2, canvas.width - gap, top - gap // 2), fill="#d9dde0")
+    return canvas
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A text that is no wider, without what lies in its middle if need be: names differ at their ends."""
+    kept = len(text)
+    shown = text
+    while font.getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"
+    return shown
+
+
 def tile_grid(cells: NDArray[np.int64], tiles: Sequence[Image.Image], tile: int = 56) -> Image.Image:
     """Pictures in the cells of a grid, cut to squares.
 
