@@ -21,11 +21,12 @@ from utilities.collection_info import CollectionInfo
 from utilities.errors import ImageError
 from utilities.evaluation import leave_one_out
 from utilities.failures import Failure
-from utilities.image_files import read_pixels
+from utilities.image_files import open_scaled
 from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Likeness, Picture, Placement, compare, find_in
 from utilities.set_aside import is_as_loaded
 from utilities.settings import Settings
 from utilities.streams import in_order, processors
+from utilities.views import squashed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,7 +153,8 @@ class _Reader:
     def read(self, row: int, side: int) -> Picture | Failure:
         path = self._paths[row]
         try:
-            return Picture(*read_pixels(self._root / path, side, self._settings))
+            image, whole = open_scaled(self._root / path, side, self._settings)
+            return Picture(squashed(image, side), whole)
         except ImageError as error:
             return Failure(path, str(error))
 
