@@ -75,12 +75,15 @@ def _refined(
     if not selection.rerank:
         (rows,) = _nearest(client, info, embedding[None], selection, fields)
         return rows
+    # Vectors of these alone: a page may end thousands of matches further.
+    (first,) = nearest_neighbours(client, info, embedding[None], RERANKED, filter, info.vector_fields, weights=weights)
+    order = ORDERS[selection.rerank](embedding, take_vectors(info, first))
+    places = {first[row]["id"]: place for place, row in enumerate(order)}
 
     def reordered(rows: _Rows) -> _Rows:
-        vectors = take_vectors(info, rows)[:RERANKED]
-        return [*(rows[place] for place in ORDERS[selection.rerank](embedding, vectors)), *rows[RERANKED:]]
+        return sorted(rows, key=lambda row: places.get(row["id"], RERANKED))
 
-    (rows,) = _nearest(client, info, embedding[None], selection, [*fields, *info.vector_fields], reordered)
+    (rows,) = _nearest(client, info, embedding[None], selection, fields, reordered)
     return rows
 
 
