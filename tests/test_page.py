@@ -126,11 +126,11 @@ def test_filters_hold_for_every_query_and_are_offered(page: Page, tree: Path) ->
     for query in (0, 1):
         assert {path.split("/")[0] for path in found(page, query)} == {"blue"}
     page.get_by_label("Label").fill("")
-    page.get_by_label("Folder").fill("<img src=x onerror=alert(1)>/")
-    page.get_by_label("Folder").blur()
+    page.get_by_label("Folder", exact=True).fill("<img src=x onerror=alert(1)>/")
+    page.get_by_label("Folder", exact=True).blur()
     expect(page.locator(".tile")).to_have_count(2)
-    page.get_by_label("Folder").fill("no such folder")
-    page.get_by_label("Folder").blur()
+    page.get_by_label("Folder", exact=True).fill("no such folder")
+    page.get_by_label("Folder", exact=True).blur()
     expect(page.get_by_text("Nothing matches.")).to_have_count(2)
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator(".tile")).to_have_count(32)

@@ -103,6 +103,8 @@ def test_a_picture_finds_videos_and_says_where(page: Page, pictures: Path) -> No
     expect(first.locator("img")).to_have_js_property("naturalWidth", SIZE[0])
     assert colour(first.locator("img")) == [0, 0, 4]
     expect(page.locator("#welcome")).to_be_hidden()
+    expect(page.get_by_label("Similarity at least")).to_be_visible()
+    expect(page.get_by_label("One per folder")).to_be_hidden()  # A video is one match already.
 
 
 def test_a_name_is_text_whatever_it_says(page: Page, pictures: Path) -> None:

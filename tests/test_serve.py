@@ -218,6 +218,7 @@ def test_collections_and_what_they_can_be_filtered_by(site: Site) -> None:
         "items": 15,
         "metric": "COSINE",
         "backbone": "mobilenetv2",
+        "backbones": ["mobilenetv2"],
         "dimension": 1280,
         "untrained": True,
     }

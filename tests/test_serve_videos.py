@@ -122,6 +122,8 @@ def test_a_clip_finds_videos_and_where_in_them(site: Site, clip: Path, temporary
     assert [each.name for each in temporary.iterdir() if not each.name.startswith("lookalike-metrics")] == []
     page = search(site, clip, top_k=1, offset=1)
     assert [(match["rank"], match["path"]) for match in page] == [(2, second["path"])]
+    assert [match["path"] for match in search(site, clip, min_similarity=0.99)] == [ONE]
+    assert "each of which is one match already" in refused(site.search(clip, "films", group_by="folder"), 422)
 
 
 def test_a_frame_that_is_stored_is_searched_with_as_it_is(site: Site) -> None:

@@ -202,7 +202,7 @@ class CollectionInfo:
             InvalidArgument: one that it does not have.
         """
         there = {each.backbone: each for each in self.fingerprints}
-        wanted = [name.lower() for name in dict.fromkeys(backbones)] or list(there)
+        wanted = list(dict.fromkeys(name.lower() for name in backbones)) or list(there)
         for name in wanted:
             if name not in there:
                 raise InvalidArgument(

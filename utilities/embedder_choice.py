@@ -18,7 +18,7 @@ from utilities.backbones import (
 )
 from utilities.collection_info import CollectionInfo, unstated_fingerprint
 from utilities.embedder import Embedder, embedder_of, load_embedder, reduce_embedder
-from utilities.ensembles import Ensemble
+from utilities.ensembles import as_one
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.exported_networks import projection_of
 from utilities.faces import check_detector
@@ -190,7 +190,7 @@ def embedder_of_load(
     else:
         new = partial(new_embedder, directory, paths, settings=settings, sampling=sampling, progress=progress)
         members = [new(wanted=each) for each in wanted]
-    return members[0] if len(members) == 1 else Ensemble(members)
+    return as_one(members)
 
 
 def embedder_as_before(known: Fingerprint, wanted: Wanted, settings: Settings) -> Embedder:

@@ -79,7 +79,11 @@ class Ensemble:
 
 def embedder_of_all(fingerprints: Sequence[Fingerprint], settings: Settings) -> Embedder:
     """The embedder that a collection was loaded with: of several networks an ensemble; errors as for `embedder_of`."""
-    members = [embedder_of(each, settings) for each in fingerprints]
+    return as_one([embedder_of(each, settings) for each in fingerprints])
+
+
+def as_one(members: Sequence[Embedder]) -> Embedder:
+    """The embedder that several are, at least one: of one of them it is that itself."""
     return members[0] if len(members) == 1 else Ensemble(members)
 
 

@@ -74,7 +74,7 @@ def _refined(
         )
         embedding = expanded(embedding, take_vectors(info, rows))
     reordered = None
-    if selection.rerank:
+    if selection.rerank:  # Vectors of these alone: a page may end thousands of matches further.
         (rows,) = nearest_neighbours(
             client, info, embedding[None], RERANKED, filter, info.vector_fields, weights=weights
         )

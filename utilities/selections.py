@@ -48,7 +48,7 @@ class Selection:
             The collection, as searched by the networks in use.
 
         Raises:
-            InvalidArgument: what that is; the message says it in the words of the command line.
+            InvalidArgument: what that is, in words that fit the command line and HTTP alike.
         """
         check_depth(self.top_k, self.offset)
         used = info.using(self.using)
@@ -58,18 +58,19 @@ class Selection:
             raise InvalidArgument(f"A query is expanded by 1 to {MOST_EXPANDED} neighbours, not {self.expand:,}.")
         if info.sampling and (self.rerank or self.expand or self.group_by):
             raise InvalidArgument(
-                f"{info.name!r} holds videos, each of which is one match already and found by many frames: --expand, "
-                "--rerank and --group-by are for images and faces."
+                f"{info.name!r} holds videos, each of which is one match already and found by many frames: a query is "
+                "expanded, and matches are re-ranked or grouped, in collections of images and of faces."
             )
         if self.min_similarity is not None and (info.metric == "L2" or used.others):
-            what = "distance (l2)" if info.metric == "L2" else "several networks, whose rankings are fused"
+            what, or_else = "distance (l2)", ""
+            if info.metric != "L2":
+                what, or_else = "several networks, whose rankings are fused", ", or search by one of them"
             raise InvalidArgument(
-                f"--min-similarity: {info.name!r} is searched by {what}; there is no similarity. Leave it out"
-                f"{', or search by one network with --using' if info.metric != 'L2' else ''}."
+                f"{info.name!r} is searched by {what}: matches have no similarity. Leave out the least one{or_else}."
             )
         known = ("folder", *(name for name in (*ITEM_FIELDS, *info.attributes) if name != "id"))
         if self.group_by and self.group_by not in known:
-            raise InvalidArgument(f"--group-by {self.group_by!r} is no field; choose one of {', '.join(known)}.")
+            raise InvalidArgument(f"There is no field {self.group_by!r} to group by; choose one of {', '.join(known)}.")
         if self.weights and (
             len(self.weights) != len(used.fingerprints) or not all(0 <= each <= 1 for each in self.weights)
         ):

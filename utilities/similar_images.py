@@ -287,7 +287,7 @@ def matches_of_several(
         (matches,) = nearest_matches(client, info, vector[None], selection)
         return matches
     if selection.min_similarity is not None:
-        raise InvalidArgument("--min-similarity: fused rankings have no similarity; leave it out.")
+        raise InvalidArgument("Matches of fused rankings have no similarity; leave out the least one.")
     end = selection.offset + selection.top_k
     info = selection.check(info)
     whole = replace(selection, offset=0, top_k=min(MAX_TOP_K, max(FUSED, 2 * end)), group_by="")

@@ -14,11 +14,11 @@ import numpy as np
 
 from utilities.batches import Batches
 from utilities.collection_info import CollectionInfo
-from utilities.embedder import Embedder, embed_in_batches
-from utilities.ensembles import embedder_of_all
+from utilities.embedder import Embedder, embed_in_batches, embedder_of
+from utilities.ensembles import as_one
 from utilities.errors import InvalidArgument, LookalikeError
 from utilities.fingerprint import Fingerprint
-from utilities.milvus_utilities import settle
+from utilities.milvus_utilities import by_field, settle
 from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import Match, nearest_matches
@@ -50,30 +50,34 @@ class WarmSearch:
     def __init__(self, client: MilvusClient, settings: Settings) -> None:
         """Start the threads that search."""
         self.client, self.settings = client, settings
-        self._embedders: dict[tuple[Fingerprint, ...], Embedder] = {}
+        self._networks: dict[Fingerprint, Embedder] = {}
         self._loading = threading.Lock()
         self._batches: Batches[_Search, list[Match]] = Batches(self._answer, TOGETHER, BATCHES)
 
     def embedder(self, info: CollectionInfo) -> Embedder:
-        """A collection's own network, loaded at the first call.
+        """A collection's own network, or those of an ensemble that are in use; each is loaded at the first call.
 
         Raises:
             WeightsUnavailable, EmbedderMismatch: as `embedder_of` does.
         """
-        found = self._embedders.get(info.fingerprints)
-        if found is None:
-            with self._loading:
-                found = self._embedders.get(info.fingerprints) or embedder_of_all(info.fingerprints, self.settings)
-                self._embedders[info.fingerprints] = found
+        found = as_one([self._network(each) for each in info.fingerprints])
         if not info.fingerprint.weights_digest:
             settle(self.client, info, fingerprint=found.fingerprint)
+        return found
+
+    def _network(self, fingerprint: Fingerprint) -> Embedder:
+        found = self._networks.get(fingerprint)
+        if found is None:
+            with self._loading:
+                found = self._networks.get(fingerprint) or embedder_of(fingerprint, self.settings)
+                self._networks[fingerprint] = found
         return found
 
     def by_pixels(self, info: CollectionInfo, pixels: NDArray[np.uint8], selection: Selection) -> Future[list[Match]]:
         """Search for an image.
 
         Args:
-            info: the collection.
+            info: the collection, as `selection.check` returned it.
             pixels: what its `embedder` sees of the image, `Embedder.input_shape` uint8.
             selection: which matches.
 
@@ -88,24 +92,27 @@ class WarmSearch:
         """Search for a vector; as `by_pixels` otherwise.
 
         Args:
-            info: the collection.
-            vector: (dimension,), finite as float32, and where the collection compares by cosine not all 0.
+            info: the collection, as `selection.check` returned it.
+            vector: (dimension,), of an ensemble those of the networks in use side by side; finite as float32, and where
+                the collection compares by cosine no network's all 0.
             selection: which matches.
 
         Raises:
             InvalidArgument: another vector.
         """
-        dimension = info.dimension
-        if vector.shape != (dimension,):
+        if vector.shape != (info.dimension,):
+            networks = " and ".join(f"{each.backbone} ({each.dimension:,})" for each in info.fingerprints)
             raise InvalidArgument(
-                f"The collection {info.name!r} holds vectors of {dimension:,} numbers; one of {len(vector):,} cannot "
-                "be compared with them."
+                f"The collection {info.name!r} holds vectors of {info.dimension:,} numbers"
+                f"{f', those of {networks} side by side' if info.others else ''}; one of {len(vector):,} cannot be "
+                "compared with them."
             )
         with np.errstate(over="ignore"):  # What is too large is infinite then, and refused.
             vector = vector.astype(np.float32)
-        length = np.linalg.norm(vector.astype(np.float64))
-        if not np.isfinite(length) or (length == 0 and info.metric == "COSINE"):
-            raise InvalidArgument("The vector has no direction: its numbers are all 0, or not all finite.")
+        lengths = [np.linalg.norm(each.astype(np.float64)) for each in by_field(info, vector).values()]
+        if not np.isfinite(lengths).all() or (min(lengths) == 0 and info.metric == "COSINE"):
+            whose = "one network's" if info.others else "its"
+            raise InvalidArgument(f"The vector has no direction: {whose} numbers are all 0, or not all finite.")
         return self._batches.submit(_Search(info, selection, vector=vector))
 
     def by_clip(

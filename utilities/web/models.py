@@ -12,7 +12,7 @@ from utilities.faces import Face
 from utilities.items import Item, Value
 from utilities.matches import FoundFrame
 from utilities.milvus_search import MAX_TOP_K
-from utilities.selections import Selection
+from utilities.selections import MOST_EXPANDED, RERANKERS, Selection
 from utilities.similar_images import Match
 
 #: An id has up to 63 bits, of which a number of JavaScript, and so of many a JSON parser, holds 53 (RFC 8259, section
@@ -21,6 +21,8 @@ Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$", examples=["17293822569102704
 #: Matches of one answer; there are more by `offset`.
 MOST_MATCHES = 1_000
 LARGEST_ID = 2**63 - 1
+#: Networks that one search names.
+MOST_NETWORKS = 16
 _PART = (
     "The number of the face, the largest of its image being 1; empty for a whole image. Of a video the time of the "
     "frame, and of a face in it the number after a slash."
@@ -30,8 +32,9 @@ _ATTRIBUTES = (
     "What is known besides: `taken`, the local time at which the image was taken, and `camera`, by its EXIF data; and "
     "the columns of the CSV that the tree was loaded with. What is not known is absent."
 )
-_SIMILARITY = "Cosine or inner product: larger is nearer. Absent for L2."
+_SIMILARITY = "Cosine or inner product: larger is nearer. Absent for L2, and where several networks are in use."
 _DISTANCE = "Euclidean: smaller is nearer. For L2 alone."
+_FUSED = "What the rankings of several networks came to together: larger is better. Only where several are in use."
 
 
 class SearchOptions(BaseModel):
@@ -54,6 +57,38 @@ class SearchOptions(BaseModel):
         description="How many of the nearest to pass over. Pages of a large collection may overlap a little, since an "
         "approximate index looks further for later ones.",
     )
+    min_similarity: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Only what is at least so similar. Not for L2, and not where several networks are in use.",
+        examples=[0.8],
+    )
+    group_by: str = Field(
+        "",
+        max_length=1_000,
+        description="Only the first match of each `folder`, or value of a field that `filter` knows. Not for videos.",
+        examples=["folder"],
+    )
+    expand: int = Field(
+        0,
+        ge=0,
+        le=MOST_EXPANDED,
+        description="Search once more with the query moved towards so many of its nearest, such as 10. Not for videos.",
+    )
+    rerank: str = Field(
+        "",
+        description="Put the first 100 into another order: by the neighbours shared with the query (`reciprocal`), "
+        "through the graph of neighbours (`diffusion`), or by a vote of cosine, L2 and inner product (`measures`). Not "
+        "for videos.",
+        json_schema_extra={"enum": ["", *RERANKERS]},
+    )
+    using: list[str] = Field(
+        [],
+        max_length=MOST_NETWORKS,
+        description="In a collection of several networks: search by these of its `backbones` alone; in a form, "
+        "separated by commas. The numbers of a `vector` are theirs, in this order.",
+        examples=[["resnet50"]],
+    )
     crop: tuple[float, float, float, float] | None = Field(
         None,
         description="Search with a part of the picture: left, top, width and height as fractions of the upright whole; "
@@ -67,7 +102,7 @@ class SearchOptions(BaseModel):
         "default 1. Of a clip the largest face of each frame is searched with.",
     )
 
-    @field_validator("crop", mode="before")
+    @field_validator("crop", "using", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
@@ -87,7 +122,16 @@ class SearchOptions(BaseModel):
     @property
     def selection(self) -> Selection:
         """The rest."""
-        return Selection(self.top_k, self.filter, self.offset)
+        return Selection(
+            top_k=self.top_k,
+            filter=self.filter,
+            offset=self.offset,
+            min_similarity=self.min_similarity,
+            group_by=self.group_by,
+            expand=self.expand,
+            rerank=self.rerank,
+            using=tuple(self.using),
+        )
 
 
 class Query(SearchOptions):
@@ -97,7 +141,11 @@ class Query(SearchOptions):
     id: Id | None = Field(
         None, description="An item of the collection, such as a frame of a video; a number is taken, too."
     )
-    vector: list[float] | None = Field(None, max_length=32_768, description="As many numbers as the collection's have.")
+    vector: list[float] | None = Field(
+        None,
+        max_length=32_768,
+        description="As many numbers as the collection's have, those of several networks side by side.",
+    )
 
     @field_validator("id", mode="before")
     @classmethod
@@ -221,6 +269,7 @@ class MatchModel(BaseModel):
     )
     similarity: float | None = Field(None, description=_SIMILARITY)
     distance: float | None = Field(None, description=_DISTANCE)
+    fused: float | None = Field(None, description=_FUSED)
     image: str = Field(description="Where the file is; of a video the frame, as a JPEG.")
     thumbnail: str = Field(description="Where a small picture of it is.")
     video: str | None = Field(description="Where the video's file is; null for an image.")
@@ -236,7 +285,7 @@ class MatchModel(BaseModel):
     @classmethod
     def of(cls, match: Match, collection: str) -> dict[str, Any]:
         """The fields of a match. Not validated once more: there are many, and we made them."""
-        score = {"similarity": match.similarity} if match.distance is None else {"distance": match.distance}
+        scores = {"similarity": match.similarity, "distance": match.distance, "fused": match.fused}
         return {
             "rank": match.rank,
             "id": str(match.id),
@@ -247,7 +296,7 @@ class MatchModel(BaseModel):
             "part": match.part,
             "box": vars(match.box) if match.box else None,
             "attributes": match.attributes,
-            **score,
+            **{name: score for name, score in scores.items() if score is not None},
             **_pictures(match.id, collection),
             "video": None if match.time is None else f"/items/{match.id}/video?collection={collection}",
             "time": match.time,
@@ -289,6 +338,7 @@ class CollectionModel(BaseModel):
     items: int
     metric: str = Field(examples=["COSINE"])
     backbone: str = Field(examples=["resnet50"])
+    backbones: list[str] = Field(description="Its networks, each by itself.", examples=[["resnet50", "vgg16"]])
     dimension: int
     untrained: bool = Field(description="Whether its network sees colour and texture only.")
 
@@ -303,6 +353,7 @@ class CollectionModel(BaseModel):
             items=items,
             metric=info.metric,
             backbone=" and ".join(each.backbone for each in info.fingerprints),
+            backbones=[each.backbone for each in info.fingerprints],
             dimension=info.dimension,
             untrained=any(each.weights == "random" for each in info.fingerprints),
         )

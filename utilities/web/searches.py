@@ -59,7 +59,8 @@ async def search(name: str, request: Request, service: Serving) -> Response:
     """
     async with read(request, SearchForm, Query) as (asked, file):
         with _room(service):
-            info = await run_sync(service.collection, name)
+            # As searched by the networks in use, of which alone a picture's vectors are wanted.
+            info = asked.selection.check(await run_sync(service.collection, name))
             sought = await _submitted(service, info, asked, file)
             matches = await asyncio.wrap_future(sought.matches)
     query = _called(file) if isinstance(asked, SearchForm) else asked.url or asked.id or "vector"

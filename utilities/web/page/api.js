@@ -30,7 +30,7 @@ const json = (body) => ({ method: "POST", headers: { "Content-Type": "applicatio
 
 const form = (fields) => {
   const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) body.append(name, value);
+  for (const [name, value] of Object.entries(fields)) if (value !== undefined) body.append(name, value);
   return { method: "POST", body };
 };
 
@@ -43,14 +43,13 @@ export const facets = async (name) => (await ask(`collections/${encodeURICompone
  *
  * @param {string} name of the collection
  * @param {{file: File} | {url: string} | {id: string}} picture
- * @param {{top_k: number, filter: string, offset: number, crop?: number[], face?: number}} options
+ * @param {{top_k: number, filter: string, min_similarity?: number, group_by?: string, offset: number, crop?: number[],
+ *   face?: number}} options
  * @param {AbortSignal} signal
  */
 export async function search(name, picture, options, signal) {
-  const { crop, face, ...others } = options;
-  const request = picture.file
-    ? form({ file: picture.file, ...others, ...(crop && { crop: crop.join(",") }), ...(face && { face }) })
-    : json({ ...picture, ...others, crop, face }); // of which JSON leaves out what is undefined
+  // What is undefined is left out.
+  const request = picture.file ? form({ ...picture, ...options, crop: options.crop?.join(",") }) : json({ ...picture, ...options });
   return (await ask(`collections/${encodeURIComponent(name)}/search`, { ...request, signal })).json();
 }
 

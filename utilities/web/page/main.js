@@ -10,7 +10,13 @@ let collections = [];
 
 const page = {
   options() {
-    return { collection: byId("collection").value, top_k: Number(byId("top-k").value), filter: filter() };
+    return {
+      collection: byId("collection").value,
+      top_k: Number(byId("top-k").value),
+      filter: filter(),
+      min_similarity: byId("least").value ? byId("least").valueAsNumber : undefined,
+      group_by: byId("one-per-folder").checked ? "folder" : undefined,
+    };
   },
   say(text) {
     byId("status").textContent = text;
@@ -90,7 +96,11 @@ function welcome() {
 async function chooseCollection() {
   const chosen = collections.find((each) => each.name === byId("collection").value);
   byId("notes").replaceChildren();
-  for (const field of ["label", "folder", "from", "until"]) byId(field).value = "";
+  for (const field of ["label", "folder", "from", "until", "least"]) byId(field).value = "";
+  byId("one-per-folder").checked = false;
+  // Of distances, and of fused rankings, there is no similarity; videos are not grouped.
+  byId("least").parentElement.hidden = !chosen || chosen.metric === "L2" || chosen.backbones.length > 1;
+  byId("one-per-folder").closest(".col-6").hidden = !chosen || chosen.what === "videos";
   offer({ labels: [], folders: [], cameras: [], taken: null }, "");
   for (const words of document.querySelectorAll("[data-clips]")) words.hidden = !chosen?.sampling;
   byId("files").accept = chosen?.sampling ? ACCEPTED : "image/*";

@@ -23,8 +23,8 @@ function attributes(match) {
   return [taken?.slice(0, 16).replace("T", "\u00a0"), camera, ...others].filter(Boolean).join(" · ");
 }
 
-/** The similarity, or the distance where there is one. */
-export const score = (match) => (match.similarity ?? match.distance).toFixed(4);
+/** The similarity; or the distance, or what rankings were fused to, where there is that. */
+export const score = (match) => (match.similarity ?? match.distance ?? match.fused).toFixed(4);
 
 /**
  * Show a match.
