@@ -57,6 +57,17 @@ class MeanColour(Sight):
         yield from map(self.embed, batches)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the server, whichever fixture they have it from."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        asked = [*getattr(item, "fixturenames", ()), *(callspec.params.values() if callspec else ())]
+        if {"milvus_server_process", "server", "server_site"}.intersection(
+            each for each in asked if isinstance(each, str)
+        ):
+            item.add_marker("server")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ENVIRONMENT_VARIABLES.values():
