@@ -25,6 +25,7 @@ from utilities.loading import LoadSummary as LoadSummary
 from utilities.locks import only_writer
 from utilities.milvus_utilities import (
     check_index,
+    check_several_fields,
     connect,
     create_collection,
     describe_collection,
@@ -158,6 +159,8 @@ def run(
             existing.refuse_unless_same(same)
         elif what == "videos":
             sampling = sampling or Sampling()
+        if len(wanted) > 1:
+            check_several_fields(client)  # Better refused now than after the networks are loaded.
         if sampling:
             import_av()  # Better missed now than after the network is loaded.
         said = read_attributes(attributes, existing.columns if existing else ()) if attributes else None

@@ -55,7 +55,7 @@ def test_reciprocal_order_is_that_of_the_definition() -> None:
     query = clustered(seed=1)[0][0]
     vectors = np.concatenate([query[None], items[np.argsort(-(items @ query))[:60]]]).astype(np.float64)
     distances = 2 - 2 * vectors @ vectors.T
-    distances /= distances.max(axis=0)
+    distances /= distances.max(axis=1, keepdims=True)
     nearest = distances.argsort(axis=1, kind="stable")
     count = len(vectors)
 

@@ -13,8 +13,7 @@ from utilities.collection_info import CollectionInfo, check_name
 from utilities.copied_collections import copy_items
 from utilities.errors import InvalidArgument
 from utilities.locks import only_writer
-from utilities.milvus_utilities import create, find_collection, nearest_that, take_vectors
-from utilities.reduction import unit_length
+from utilities.milvus_utilities import by_field, create, find_collection, nearest_that, take_vectors
 from utilities.reranking import augmented
 from utilities.settings import Settings
 
@@ -66,13 +65,17 @@ def copy_augmented(
     if source.sampling:
         raise InvalidArgument(f"{source.name!r} holds videos, whose frames have each other as neighbours.")
     if source.augmented:
-        raise InvalidArgument(f"The vectors of {source.name!r} were moved already; take the collection they are of.")
+        raise InvalidArgument(f"The vectors of {source.name!r} were moved already; take {source.augmented_of!r}.")
+    if source.fingerprint.keep_length:
+        raise InvalidArgument(f"The vectors of {source.name!r} keep their length, which a mean of several has not.")
     with only_writer(settings, name):
         existing = find_collection(client, name)
-        if existing and existing.augmented != neighbours:
-            has = f"moved towards {existing.augmented} neighbours" if existing.augmented else "as they were embedded"
+        if existing and (existing.augmented, existing.augmented_of) != (neighbours, source.name):
+            of = f"of {existing.augmented_of!r} moved towards {existing.augmented} neighbours"
+            has = of if existing.augmented else "as they were embedded"
             raise InvalidArgument(f"The collection {name!r} holds vectors {has}; choose another name.")
-        target = create(client, replace(source, name=name, augmented=neighbours, indexed_items=0), None)
+        wanted = replace(source, name=name, augmented=neighbours, augmented_of=source.name, indexed_items=0)
+        target = create(client, wanted, None)
         convert = partial(_moved, client, source, neighbours)
         return copy_items(client, source, target, convert, settings, afresh=True, progress=progress)
 
@@ -94,6 +97,8 @@ def _moved(
         found = nearest_that(others, client, source, some, count, fields=source.vector_fields, depth=count + 1)
         near = np.zeros((len(own), count, source.dimension), np.float32)
         for row, rows in enumerate(found):
-            near[row, : len(rows)] = unit_length(take_vectors(source, rows))
-        moved[start : start + step] = augmented(some, near)
+            near[row, : len(rows)] = take_vectors(source, rows)
+        own_parts, near_parts = by_field(source, some), by_field(source, near)
+        parts = [augmented(own_parts[each], near_parts[each]) for each in source.vector_fields]
+        moved[start : start + step] = np.concatenate(parts, axis=1)
     return moved

@@ -23,7 +23,7 @@ from utilities.videos import Sampling
 METRICS = ("COSINE", "L2", "IP")
 _ROOT, _METRIC, _INDEX = "lookalike.root", "lookalike.metric", "lookalike.index"
 _INDEXED_ITEMS, _SAMPLING = "lookalike.indexed_items", "lookalike.sampling"
-_AUGMENTED = "lookalike.augmented"
+_AUGMENTED, _AUGMENTED_OF = "lookalike.augmented", "lookalike.augmented_of"
 #: Names of the vector fields in their order, where there are several.
 _VECTOR_FIELDS = "lookalike.vector_fields"
 _ATTRIBUTES = "lookalike.attributes"
@@ -50,8 +50,9 @@ class CollectionInfo:
     sampling: Sampling | None = None
     #: Of an ensemble: what made the vectors of its further fields, one field for each network.
     others: tuple[Fingerprint, ...] = ()
-    #: Neighbours that each item's vectors were moved towards; 0 for none.
+    #: Neighbours that each item's vectors were moved towards, 0 for none; and the collection that those are of.
     augmented: int = 0
+    augmented_of: str = ""
     #: Names and types of the attributes that a CSV has given to its files; more may come.
     columns: Columns = ()
 
@@ -110,6 +111,7 @@ class CollectionInfo:
             Sampling.from_text(properties[_SAMPLING]) if _SAMPLING in properties else None,
             tuple(others),
             int(properties.get(_AUGMENTED, 0)),
+            properties.get(_AUGMENTED_OF, ""),
             tuple(json.loads(properties.get(_ATTRIBUTES, "{}")).items()),
         )
 
@@ -122,7 +124,7 @@ class CollectionInfo:
             **{_EMBEDDER + vector_field(each): each.to_json() for each in self.fingerprints},
         }
         if self.augmented:
-            properties[_AUGMENTED] = str(self.augmented)
+            properties |= {_AUGMENTED: str(self.augmented), _AUGMENTED_OF: self.augmented_of}
         if self.others:
             properties[_VECTOR_FIELDS] = ",".join(self.vector_fields)
         if self.sampling:
@@ -219,8 +221,8 @@ class CollectionInfo:
         """
         if self.augmented:
             raise InvalidArgument(
-                f"The vectors of {self.name!r} were moved towards their neighbours; load into the collection that it "
-                f"was made of, and then `lookalike augment` that one --into {self.name} again."
+                f"The vectors of {self.name!r} were moved towards their neighbours; load into {self.augmented_of!r}, "
+                f"and then `lookalike augment {self.augmented_of} --into {self.name}` again."
             )
 
     def refuse_unless_same(self, other: CollectionInfo) -> None:
@@ -236,8 +238,12 @@ class CollectionInfo:
                 f"{in_words(other.fingerprints)} cannot be compared with them. Choose another collection, or "
                 f"`lookalike drop {self.name}` first."
             )
-        if self.augmented != other.augmented:
+        if (self.augmented, self.augmented_of) != (other.augmented, other.augmented_of):
             self.refuse_new_items()
+            raise InvalidArgument(
+                f"The collection {self.name!r} holds vectors as they were embedded, not such as were moved towards "
+                "their neighbours; choose another name."
+            )
         if self.metric != other.metric:
             raise InvalidArgument(
                 f"The collection {self.name!r} compares by {self.metric}, not {other.metric}; choose another "

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MAX_TOP_K = 16_384
 #: Rows that are looked through at a time, where only some are kept: a bound on memory.
 ROWS_TOGETHER = 100_000
-#: Matches of each ranking that are fused, or twice as many as are wanted.
-FUSED = 500
+#: Matches of each ranking that are fused, if no page goes further.
+FUSED = 1_000
 #: Queries of one message to a server.
 QUERIES_TOGETHER = 256
 
@@ -134,6 +134,7 @@ def nearest_that(
     fields: Sequence[str] = ITEM_FIELDS,
     depth: int | None = None,
     weights: Sequence[float] = (),
+    min_similarity: float | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The nearest items that are kept, of each of several vectors: where too few are, it is looked further.
 
@@ -147,6 +148,7 @@ def nearest_that(
         fields: as for `nearest_neighbours`.
         depth: how many items to look at first; by default as many as are wanted.
         weights: as for `nearest_neighbours`.
+        min_similarity: what is less similar is not shown to `keep`, nor is it looked further then.
 
     Returns:
         n lists as `nearest_neighbours` returns them; shorter ones where no more are kept among the nearest `MAX_TOP_K`.
@@ -163,8 +165,9 @@ def nearest_that(
             some = wanted[start : start + together]
             answers = nearest_neighbours(client, info, embeddings[some], depth, filter, fields, weights=weights)
             for number, rows in zip(some, answers, strict=True):
-                found[number] = keep(number, rows)[:top_k]
-                if len(found[number]) < top_k and len(rows) == depth < MAX_TOP_K:
+                near = [row for row in rows if min_similarity is None or row["score"] >= min_similarity]
+                found[number] = keep(number, near)[:top_k]
+                if len(found[number]) < top_k and len(near) == depth < MAX_TOP_K:
                     further.append(number)
         wanted, depth = further, min(2 * depth, MAX_TOP_K)
     return [found[number] for number in range(len(embeddings))]
@@ -181,6 +184,13 @@ def first_of_each(key: Callable[[dict[str, Any]], object], rows: list[dict[str, 
     for row in rows:
         first.setdefault(key(row), row)
     return list(first.values())
+
+
+def depth_of_fusion(wanted: int) -> int:
+    """How many matches of each ranking are fused, where so many are wanted: the same for all usual pages, so that they
+    fit together.
+    """
+    return FUSED if wanted <= FUSED else MAX_TOP_K
 
 
 def by_field(info: CollectionInfo, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -241,8 +251,7 @@ def _search(
             answer = client.hybrid_search(info.name, requests, ranker, limit=top_k, offset=offset, output_fields=fields)
         return [[row(hit) for hit in hits] for hits in answer]
 
-    # The same whatever the page, so that pages fit together.
-    looked_at = min(MAX_TOP_K, max(FUSED, 2 * (offset + top_k))) if info.others else offset + top_k
+    looked_at = depth_of_fusion(offset + top_k) if info.others else offset + top_k
     quick, thorough = (search_params(client, info, looked_at, filter, thorough=each) for each in (False, True))
     found = ask(embeddings, quick)
     too_few = [number for number, rows in enumerate(found) if len(rows) < top_k]

@@ -42,10 +42,10 @@ from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_columns as stored_columns
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
-from utilities.milvus_search import FUSED as FUSED
 from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
 from utilities.milvus_search import by_field as by_field
 from utilities.milvus_search import check_depth as check_depth
+from utilities.milvus_search import depth_of_fusion as depth_of_fusion
 from utilities.milvus_search import first_of_each as first_of_each
 from utilities.milvus_search import first_of_each_file as first_of_each_file
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
@@ -141,7 +141,7 @@ def create(client: MilvusClient, wanted: CollectionInfo, index: str | None) -> C
             settled = partial(settle, client, existing, root=wanted.root, fingerprint=wanted.fingerprint)
             return settled(index=index, columns=wanted.columns)
         if wanted.others:
-            _check_several_fields(client)
+            check_several_fields(client)
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=True)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("path", DataType.VARCHAR, max_length=65_535)
@@ -166,7 +166,12 @@ def create(client: MilvusClient, wanted: CollectionInfo, index: str | None) -> C
     return wanted
 
 
-def _check_several_fields(client: MilvusClient) -> None:
+def check_several_fields(client: MilvusClient) -> None:
+    """Refuse a server whose collections have one vector field.
+
+    Raises:
+        InvalidArgument: the server is older than `SEVERAL_FIELDS`.
+    """
     version = str(client.get_server_version())
     numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
     if not is_embedded(client) and numbers < SEVERAL_FIELDS:

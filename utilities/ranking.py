@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utilities.collection_info import CollectionInfo
-from utilities.milvus_utilities import first_of_each, nearest_neighbours, nearest_that, take_vectors
+from utilities.milvus_utilities import by_field, first_of_each, nearest_neighbours, nearest_that, take_vectors
+from utilities.reduction import unit_length
 from utilities.reranking import diffusion_order, expanded, reciprocal_order, vote_of_measures
 from utilities.selections import Selection
 
@@ -54,9 +55,6 @@ def ranked_items(
         answers = [_refined(client, info, embedding, selection, fields) for embedding in embeddings]
     else:
         answers = _nearest(client, info, embeddings, selection, fields)
-    if selection.min_similarity is not None:
-        least = selection.min_similarity
-        answers = [[row for row in rows if row["score"] >= least] for rows in answers]
     return answers
 
 
@@ -72,13 +70,19 @@ def _refined(
         (rows,) = nearest_neighbours(
             client, info, embedding[None], selection.expand, filter, info.vector_fields, weights=weights
         )
-        embedding = expanded(embedding, take_vectors(info, rows))
+        own, near = by_field(info, embedding), by_field(info, take_vectors(info, rows))
+        embedding = np.concatenate([expanded(own[each], near[each]) for each in info.vector_fields])
     reordered = None
     if selection.rerank:  # Vectors of these alone: a page may end thousands of matches further.
         (rows,) = nearest_neighbours(
             client, info, embedding[None], RERANKED, filter, info.vector_fields, weights=weights
         )
-        order = ORDERS[selection.rerank](embedding, take_vectors(info, rows))
+        vectors = take_vectors(info, rows)
+        if info.others:
+            embedding_of_all, vectors = (_balanced(info, each, weights) for each in (embedding[None], vectors))
+            order = ORDERS[selection.rerank](embedding_of_all[0], vectors)
+        else:
+            order = ORDERS[selection.rerank](embedding, vectors)
         places = {rows[row]["id"]: place for place, row in enumerate(order)}
         reordered = partial(sorted, key=lambda row: places.get(row["id"], RERANKED))
     (rows,) = _nearest(client, info, embedding[None], selection, fields, reordered)
@@ -95,8 +99,10 @@ def _nearest(
 ) -> list[_Rows]:
     """The page that is asked for of the nearest, in another order perhaps, or of the first of each group."""
     top_k, offset, filter, weights = selection.top_k, selection.offset, selection.filter, selection.weights
+    least = selection.min_similarity
     if not (reordered or info.of_faces or selection.group_by):
-        return nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset, weights)
+        nearest = nearest_neighbours(client, info, embeddings, top_k, filter, fields, offset, weights)
+        return [[row for row in rows if least is None or row["score"] >= least] for rows in nearest]
     first = first_of_groups(info, selection)
 
     def keep(_: int, rows: _Rows) -> _Rows:
@@ -104,8 +110,21 @@ def _nearest(
 
     wanted = offset + top_k
     depth = max(wanted, RERANKED) if reordered else wanted
-    nearest = nearest_that(keep, client, info, embeddings, wanted, filter, fields, depth, weights)
+    nearest = nearest_that(keep, client, info, embeddings, wanted, filter, fields, depth, weights, least)
     return [rows[offset:] for rows in nearest]
+
+
+def _balanced(info: CollectionInfo, vectors: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
+    """Vectors of an ensemble whose cosine is the mean, or the weighted mean, of the networks' cosines.
+
+    Args:
+        info: the ensemble.
+        vectors: (n, dimension), side by side and of any lengths.
+        weights: of the networks, not all 0; empty if they count alike.
+    """
+    roots = np.sqrt(weights or [1.0] * len(info.vector_fields))
+    parts = zip(roots, by_field(info, vectors).values(), strict=True)
+    return np.concatenate([np.float32(root) * unit_length(part) for root, part in parts], axis=1)
 
 
 def first_of_groups(info: CollectionInfo, selection: Selection) -> Callable[[_Rows], _Rows]:

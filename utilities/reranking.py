@@ -56,7 +56,8 @@ def augmented(vectors: NDArray[np.float32], neighbours: NDArray[np.float32]) -> 
 
     Args:
         vectors: (n, dimension).
-        neighbours: (n, k, dimension), the nearest first, the item itself left out; zeros where there is no k-th.
+        neighbours: (n, k, dimension) of length 1, the nearest first, the item itself left out; zeros where there is no
+            k-th.
 
     Returns:
         (n, dimension) float32 of length 1.
@@ -81,7 +82,7 @@ def reciprocal_order(query: NDArray[np.float32], candidates: NDArray[np.float32]
     """
     vectors = unit_length(np.concatenate([query[None], candidates]))  # (m, dimension), the query first
     distances = np.clip(2 - 2 * (vectors @ vectors.T), 0, None)  # (m, m)
-    distances /= np.maximum(distances.max(axis=0), 1e-12)
+    distances /= np.maximum(distances.max(axis=1, keepdims=True), 1e-12)  # As the authors' own code has it.
     ranks = distances.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")  # 0 for the vector itself
 
     def reciprocal(k: int) -> NDArray[np.bool_]:

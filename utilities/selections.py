@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -61,6 +62,8 @@ class Selection:
                 f"{info.name!r} holds videos, each of which is one match already and found by many frames: a query is "
                 "expanded, and matches are re-ranked or grouped, in collections of images and of faces."
             )
+        if self.min_similarity is not None and not math.isfinite(self.min_similarity):
+            raise InvalidArgument(f"The least similarity is {self.min_similarity}; give a number.")
         if self.min_similarity is not None and (info.metric == "L2" or used.others):
             what, or_else = "distance (l2)", ""
             if info.metric != "L2":
@@ -71,11 +74,11 @@ class Selection:
         known = ("folder", *(name for name in (*ITEM_FIELDS, *info.attributes) if name != "id"))
         if self.group_by and self.group_by not in known:
             raise InvalidArgument(f"There is no field {self.group_by!r} to group by; choose one of {', '.join(known)}.")
-        if self.weights and (
-            len(self.weights) != len(used.fingerprints) or not all(0 <= each <= 1 for each in self.weights)
-        ):
+        fit = len(self.weights) == len(used.fingerprints) and all(0 <= each <= 1 for each in self.weights)
+        if self.weights and not (fit and any(self.weights)):
             raise InvalidArgument(
-                f"Of {len(used.fingerprints)} networks in use each needs a weight from 0 to 1, or none has one."
+                f"Of {len(used.fingerprints)} networks in use each needs a weight from 0 to 1, not all of them 0; or "
+                "none has one."
             )
         return used
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utilities.errors import InvalidArgument
 from utilities.milvus_utilities import by_field
 from utilities.reduction import unit_length
 from utilities.reranking import RRF_K
@@ -32,6 +33,17 @@ class Together:
     #: How many of the pictures, the last ones, are not wanted.
     unlike: int = 0
 
+    def check(self, pictures: int) -> None:
+        """Refuse what cannot be one query of so many pictures.
+
+        Raises:
+            InvalidArgument: not one of `TOGETHER`, or nothing is wanted.
+        """
+        if self.by not in TOGETHER:
+            raise InvalidArgument(f"There is no --together {self.by!r}; choose one of {', '.join(TOGETHER)}.")
+        if not 0 <= self.unlike < pictures:
+            raise InvalidArgument("Nothing is wanted; give pictures to be like, too.")
+
 
 def combined_vector(
     info: CollectionInfo, like: NDArray[np.float32], unlike: NDArray[np.float32]
@@ -47,7 +59,7 @@ def combined_vector(
         unlike: (m, dimension); m may be 0.
 
     Returns:
-        (dimension,) float32, for each network of length 1.
+        (dimension,) float32, for each network as long as the wanted are on average.
     """
     wanted, unwanted = by_field(info, like), by_field(info, unlike)
     parts = []
@@ -55,8 +67,8 @@ def combined_vector(
         part = unit_length(vectors).mean(axis=0)
         if len(unlike):
             part = part - UNWANTED * unit_length(unwanted[field]).mean(axis=0)
-        parts.append(unit_length(part[None])[0])
-    return np.concatenate(parts)
+        parts.append(unit_length(part[None])[0] * np.linalg.norm(vectors, axis=1).mean())
+    return np.asarray(np.concatenate(parts), np.float32)
 
 
 def fused_rankings(

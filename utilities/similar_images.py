@@ -22,11 +22,11 @@ from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
 from utilities.matches import Match as Match
 from utilities.matches import match_of
-from utilities.milvus_utilities import FUSED, MAX_TOP_K, connect, describe_collection, settle
+from utilities.milvus_utilities import connect, depth_of_fusion, describe_collection, settle
 from utilities.ranking import first_of_groups, ranked_items
 from utilities.selections import NEAREST, Selection
 from utilities.settings import Settings
-from utilities.several_queries import TOGETHER, Together, combined_vector, fused_rankings
+from utilities.several_queries import Together, combined_vector, fused_rankings
 from utilities.video_search import nearest_videos
 from utilities.video_to_vec import clip_to_vec
 from utilities.videos import Still, is_video
@@ -154,11 +154,15 @@ def search(
     clips, pictures = ([each for each in numbered if is_video(each[1]) == clip] for clip in (True, False))
     if face is not None and clips:
         raise InvalidArgument("--face is for pictures; of a clip the largest face of each frame is searched with.")
-    if together and (clips or info.sampling):
-        raise InvalidArgument(
-            f"Several pictures are one query in collections of images and of faces; {collection!r} holds {info.what}, "
-            "where each query is searched for by itself."
-        )
+    if together:
+        together.check(len(queries))
+        if clips or info.sampling:
+            raise InvalidArgument(
+                f"Several pictures are one query in collections of images and of faces; {collection!r} holds "
+                f"{info.what}, where each query is searched for by itself."
+            )
+        if face is not None:
+            raise InvalidArgument("Of several pictures that are one query the largest face of each is taken.")
     answers = [
         _clip_answer(client, info, number, str(query), title, embedder, selection) for number, query, title in clips
     ]
@@ -277,11 +281,8 @@ def matches_of_several(
         InvalidArgument: nothing is wanted; or what fused rankings do not have, a similarity.
         LookalikeError: as for `nearest_matches`.
     """
+    together.check(len(embeddings))
     wanted = len(embeddings) - together.unlike
-    if together.by not in TOGETHER:
-        raise InvalidArgument(f"There is no --together {together.by!r}; choose one of {', '.join(TOGETHER)}.")
-    if wanted < 1:
-        raise InvalidArgument("Nothing is wanted; give pictures to be like, too.")
     if together.by == "vector":
         vector = combined_vector(info, embeddings[:wanted], embeddings[wanted:])
         (matches,) = nearest_matches(client, info, vector[None], selection)
@@ -290,7 +291,7 @@ def matches_of_several(
         raise InvalidArgument("Matches of fused rankings have no similarity; leave out the least one.")
     end = selection.offset + selection.top_k
     info = selection.check(info)
-    whole = replace(selection, offset=0, top_k=min(MAX_TOP_K, max(FUSED, 2 * end)), group_by="")
+    whole = replace(selection, offset=0, top_k=depth_of_fusion(end), group_by="")
     rankings = ranked_items(client, info, embeddings, whole, [*ITEM_FIELDS, *info.attributes])
     fused = first_of_groups(info, selection)(fused_rankings(rankings[:wanted], rankings[wanted:]))
     return _matches(info, fused[selection.offset : end], selection.offset, fused=True)
