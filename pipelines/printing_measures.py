@@ -184,7 +184,7 @@ def print_tuning(tuning: TuningResult) -> None:
     header = ["technique", "precision@20", "mAP", "gain in precision@20", "query ms", "time", ""]
     print_table(header, rows, right={1, 2, 4, 5})
     if tuning.commands:
-        print(f"best that was found: {tuning.rows[-1].technique}; to have it:")
+        print(f"best that was found: {tuning.best}; to have it:")
         for command in tuning.commands:
             print(f"  {command}")
     else:
@@ -194,7 +194,7 @@ def print_tuning(tuning: TuningResult) -> None:
 
 def print_tuning_as_json(tuning: TuningResult) -> None:
     rows = [{**asdict(row), "technique": str(row.technique), "pays": row.pays} for row in tuning.rows]
-    print_json({**asdict(tuning), "rows": rows})
+    print_json({**asdict(tuning), "rows": rows, "best": str(tuning.best)})
 
 
 def print_indexes(comparison: IndexComparison) -> None:

@@ -77,9 +77,11 @@ class TuningResult:
     reporting_labels: int
     #: How many combinations were tried.
     tried: int
-    #: The plain search, each technique alone, and the best combination, which comes last.
+    #: The plain search, each technique alone, and the best, if that is several together.
     rows: list[Row]
-    #: What to say to have the best, a command a line; none where the plain search is best.
+    #: Of what the queries that choose cannot tell from the best, that which does least; perhaps the plain search.
+    best: Technique
+    #: What to say to have it, a command a line; none where the plain search is best.
     commands: list[str]
     chart: Path
 
@@ -188,6 +190,7 @@ def run(
         reporting_labels=len(np.unique(codes[~trial.choosing])),
         tried=len(worth),
         rows=rows,
+        best=chosen,
         commands=_commands(info, chosen),
         chart=chart,
     )

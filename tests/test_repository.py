@@ -148,7 +148,7 @@ def test_the_notebook_runs(
     of_faces = notebook.stem == "7_faces"
     tree = album(request.getfixturevalue("lfw"), tmp_path / "album") if of_faces else tmp_path / "images"
     if not of_faces:
-        draw_tree(tree, per_category=2)
+        draw_tree(tree, per_category=3)
     (tmp_path / "home").mkdir()
     networks = request.getfixturevalue("face_networks" if of_faces else "networks")
     (tmp_path / "home/networks").symlink_to(networks)

@@ -104,7 +104,7 @@ def colours(colour_tree: Path, settings: Settings, networks: Path) -> Path:
 
 
 def test_the_verb_tells_what_pays_what_it_costs_and_how_to_have_it(
-    colours: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colours: Path, settings: Settings, lite: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.tune.VARIANTS", (Variant(views="squash,mirror"),))
     (colours / "red" / "red_0.png").unlink()  # What cannot be embedded anew is left out everywhere.
@@ -115,6 +115,7 @@ def test_the_verb_tells_what_pays_what_it_costs_and_how_to_have_it(
     assert names[0] == "plain"
     assert {"views squash,mirror", "augmented by 10", "expanded by 10", "re-ranked by diffusion"} <= {*names}
     assert tuning.tried >= 13
+    assert tuning.commands == tune._commands(describe_collection(lite, "colours"), tuning.best)
     plain = tuning.rows[0]
     assert (plain.precision_gain.mean, plain.times_as_long, plain.pays) == (0, 1, False)
     assert all(row.embedding > 0 and row.search > 0 for row in tuning.rows)

@@ -224,7 +224,7 @@ def gains_chart(name: str, metric: str, plain: Estimate, gains: Sequence[tuple[s
         text = axes.annotate(
             f"{gain.mean:+.3f} · {times:.1f} × the time", (right, place), (6, 0), textcoords="offset points"
         )
-        text.set(fontsize=8.5, color=INK)
+        text.set(fontsize=8.5, color=INK, va="center")
     axes.set(yticks=range(len(gains)), yticklabels=[way for way, *_ in gains], xlabel=f"{metric} gained, 95 % interval")
     axes.tick_params(axis="y", length=0, labelsize=9)
     axes.axvline(0, color=INK, linewidth=0.8)
