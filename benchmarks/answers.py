@@ -63,10 +63,12 @@ def run() -> str:
         worth |= {each: tuning.try_out(each) for each in tuning.techniques(sees_best) if each not in worth}
         quick = [each for each in worth if embedding[each.variant] <= SLOWER * embedding[PLAIN.variant]]
         plain = worth[PLAIN]
-        best = choose({each: worth[each][precise][trial.choosing] for each in quick})
+        codes = labels.codes[trial.queries]
+        best = choose({each: worth[each][precise][trial.choosing] for each in quick}, codes[trial.choosing])
         found, times, searches = _by_commands(scratch, best, [paths[row] for row in trial.queries], settings)
         reported = {each: found[each][~trial.choosing] for each in (PLAIN, best)}
-        gain = bootstrap(reported[best] - reported[PLAIN])
+        # Queries of one label gain together, so that whole labels are drawn.
+        gain = bootstrap(reported[best] - reported[PLAIN], codes[~trial.choosing])
         shown = [PLAIN, *(each for each in worth if each.parts == 1)]
         shown += sorted(
             (each for each in worth if each.parts > 1), key=lambda each: -worth[each][precise][trial.choosing].mean()
@@ -75,7 +77,7 @@ def run() -> str:
         rows = []
         for each in shown:
             values = worth[each]
-            difference = bootstrap((values[precise] - plain[precise])[~trial.choosing])
+            difference = bootstrap((values[precise] - plain[precise])[~trial.choosing], codes[~trial.choosing])
             rows.append(
                 (
                     f"**{each}**" if each == best else str(each),

@@ -162,7 +162,9 @@ def tune(
     context: typer.Context,
     collection: Collection,
     labels: LabelsFile = None,
-    sample: Annotated[int, typer.Option(min=20, help="Search, and search with, at most so many items.")] = 5_000,
+    sample: Annotated[
+        int, typer.Option(min=20, max=20_000, help="Search, and search with, at most so many items.")
+    ] = 5_000,
     slower: Annotated[
         float, typer.Option(min=1.0, help="The best may take so many times as long as a plain query.")
     ] = 3.0,

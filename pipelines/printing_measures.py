@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _WORST = 5
 #: Files of each such group.
 _OF_GROUP = 8
+#: Labels on either side from which on what tuning says is said without a warning.
+FEW_LABELS = 10
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -183,18 +185,22 @@ def print_tuning(tuning: TuningResult) -> None:
     ]
     header = ["technique", "precision@20", "mAP", "gain in precision@20", "query ms", "time", ""]
     print_table(header, rows, right={1, 2, 4, 5})
-    if tuning.commands:
+    if not tuning.commands:
+        print("nothing that was tried is better than the plain search")
+    elif not tuning.pays:
+        print(f"the best for the labels that chose, {tuning.best}, does not pay on the others")
+    else:
         print(f"best that was found: {tuning.best}; to have it:")
         for command in tuning.commands:
             print(f"  {command}")
-    else:
-        print("nothing that was tried is better than the plain search")
+    if min(tuning.choosing_labels, tuning.reporting_labels) < FEW_LABELS:
+        print(f"fewer than {FEW_LABELS} labels choose, or report: other labels may show something else")
     print(f"chart: {tuning.chart}")
 
 
 def print_tuning_as_json(tuning: TuningResult) -> None:
     rows = [{**asdict(row), "technique": str(row.technique), "pays": row.pays} for row in tuning.rows]
-    print_json({**asdict(tuning), "rows": rows, "best": str(tuning.best)})
+    print_json({**asdict(tuning), "rows": rows, "best": str(tuning.best), "pays": tuning.pays})
 
 
 def print_indexes(comparison: IndexComparison) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from utilities.collection_info import CollectionInfo
+from utilities.collection_info import CollectionInfo, in_words
 from utilities.ensembles import embedder_of_all
 from utilities.errors import InvalidArgument
 from utilities.labels import Labels, labelled_sample
@@ -85,6 +87,11 @@ class TuningResult:
     commands: list[str]
     chart: Path
 
+    @property
+    def pays(self) -> bool:
+        """Whether the best pays on the labels that had no part in choosing it."""
+        return next(row for row in self.rows if row.technique == self.best).pays
+
 
 def run(
     collection: str,
@@ -111,8 +118,8 @@ def run(
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: a collection of videos, one whose vectors were moved already, too few items with labels, or a
-            collection whose images cannot be embedded in another way.
+        InvalidArgument: a collection of videos, of several networks, one whose vectors were moved already or keep their
+            length, too few items with labels, or a collection whose images cannot be embedded in another way.
         WeightsUnavailable: the collection's network cannot be had.
         DatabaseError: Milvus failed.
     """
@@ -127,6 +134,10 @@ def run(
         raise InvalidArgument(
             f"The vectors of {collection!r} were moved towards their neighbours, which know their labels; tune the "
             "collection that they are of."
+        )
+    if info.others or info.fingerprint.keep_length:
+        raise InvalidArgument(
+            f"tune compares unit vectors of one network; {collection!r} holds those of {in_words(info.fingerprints)}."
         )
     if embed:
         check_variants(info)
@@ -161,17 +172,21 @@ def run(
     search = search_milliseconds(client, info, timed, [*worth])
     times = {each: (embedding[each.variant] + search[each]) / (embedding[""] + search[PLAIN]) for each in worth}
     quick = [each for each in worth if times[each] <= slower]
-    chosen = choose({each: worth[each][precise][trial.choosing] for each in quick})
+    codes = truth.codes[trial.queries]
+    chosen = choose({each: worth[each][precise][trial.choosing] for each in quick}, codes[trial.choosing])
     shown = [PLAIN, *(each for each in worth if each.parts == 1), *([chosen] if chosen.parts > 1 else [])]
+
+    # Queries of one label gain together, so that whole labels are what chance has drawn.
+    estimate = partial(bootstrap, groups=codes[~trial.choosing])
 
     def row(technique: Technique) -> Row:
         values, plain = ([worth[each][metric][~trial.choosing] for metric in METRICS] for each in (technique, PLAIN))
         return Row(
             technique=technique,
-            precision=bootstrap(values[0]),
-            map=bootstrap(values[1]),
-            precision_gain=bootstrap(values[0] - plain[0]),
-            map_gain=bootstrap(values[1] - plain[1]),
+            precision=estimate(values[0]),
+            map=estimate(values[1]),
+            precision_gain=estimate(values[0] - plain[0]),
+            map_gain=estimate(values[1] - plain[1]),
             embedding=embedding[technique.variant],
             search=search[technique],
             times_as_long=times[technique],
@@ -180,7 +195,6 @@ def run(
     rows = [row(technique) for technique in shown]
     chart = out / "tuning.png"
     _draw(chart, collection, rows)
-    codes = truth.codes[trial.queries]
     return TuningResult(
         collection=collection,
         searched=len(trial.searched),
@@ -198,7 +212,7 @@ def run(
 
 def _is_reducible(info: CollectionInfo) -> bool:
     """Whether `lookalike reduce` could make a copy with fewer dimensions."""
-    return not (info.fingerprint.pca_digest or info.fingerprint.keep_length or info.others)
+    return not info.fingerprint.pca_digest
 
 
 def _tried(
@@ -215,8 +229,9 @@ def _commands(info: CollectionInfo, technique: Technique) -> list[str]:
         known, variant = info.fingerprint, next(each for each in VARIANTS if str(each) == technique.variant)
         name += "_tuned"
         commands.append(
-            f"lookalike load {info.root} --collection {name} --backbone {known.backbone} --weights {known.weights} "
-            f"--views {variant.views} --pooling {variant.pooling}"
+            f"lookalike load {shlex.quote(str(info.root))} --collection {name} --backbone {known.backbone} "
+            f"--weights {shlex.quote(known.weights)} --views {variant.views} --pooling {variant.pooling} "
+            f"--metric {info.metric.lower()}"
         )
     if technique.pca:
         commands.append(f"lookalike reduce {name} --into {name}_{technique.pca} --pca {technique.pca}")

@@ -88,10 +88,11 @@ def test_of_those_that_cannot_be_told_from_the_best_the_one_that_does_least_is_c
         Technique(pca=64): base + 0.199 + random.normal(0, 0.1, 200),
         Technique(pca=64, expand=10): base + 0.203 + random.normal(0, 0.1, 200),
     }
-    chosen = choose(values)
+    groups = np.arange(200)
+    chosen = choose(values, groups)
     assert chosen.parts == 1
     assert values[chosen].mean() == max(values[each].mean() for each in values if each.parts == 1)
-    assert choose({PLAIN: base, Technique(expand=10): base}) == PLAIN
+    assert choose({PLAIN: base, Technique(expand=10): base}, groups) == PLAIN
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_what_to_say_to_have_a_technique(colours: Path, settings: Settings, lite
     technique = Technique("views crop", 64, 10, 5, "reciprocal")
     assert tune._commands(info, technique) == [
         f"lookalike load {colours} --collection colours_tuned --backbone mobilenetv2 --weights random "
-        "--views crop --pooling average",
+        "--views crop --pooling average --metric cosine",
         "lookalike reduce colours_tuned --into colours_tuned_64 --pca 64",
         "lookalike augment colours_tuned_64 --into colours_tuned_64_augmented --neighbours 10",
         "lookalike query IMAGE --collection colours_tuned_64_augmented --expand 5 --rerank reciprocal",

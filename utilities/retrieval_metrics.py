@@ -188,7 +188,7 @@ class Estimate:
         return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def bootstrap(values: NDArray[np.float64], resamples: int = 1_000) -> Estimate:
+def bootstrap(values: NDArray[np.float64], groups: NDArray[np.int64] | None = None, resamples: int = 1_000) -> Estimate:
     """The mean of what was measured on each query, with its percentile bootstrap interval of 95 %.
 
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. Queries are drawn with replacement,
@@ -196,9 +196,14 @@ def bootstrap(values: NDArray[np.float64], resamples: int = 1_000) -> Estimate:
 
     Args:
         values: (n,), one of each query; n at least 1.
+        groups: (n,) of queries that do well or badly together, such as those of one label: whole groups are drawn, which
+            says how the mean would be with other groups. By default each query is drawn by itself.
         resamples: how many means are drawn.
     """
     random = np.random.default_rng(0)
-    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
+    numbers = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, values), np.bincount(numbers)
+    drawn = [random.integers(0, len(sums), len(sums)) for _ in range(resamples)]
+    means = [sums[each].sum() / counts[each].sum() for each in drawn]
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))

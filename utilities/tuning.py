@@ -43,10 +43,12 @@ VARIANTS = (
     Variant(views="crop"),
     Variant(views="pad"),
     Variant(views="squash,mirror"),
-    Variant(views="squash,crop,mirror"),
+    Variant(views="squash,crop"),
     Variant(views="squash,crop,pad,zoom,mirror"),
     Variant(pooling="gem"),
 )
+#: Queries that are ranked at a time: a bound on memory.
+QUERIES_TOGETHER = 512
 #: Times that one picture is embedded to see how long it takes.
 EMBEDDED = 10
 
@@ -137,12 +139,13 @@ class Tuning:
         self._found = labels.codes[trial.searched]
         self._wanted = labels.codes[trial.queries]
         self._totals = np.bincount(self._found, minlength=len(labels.names))[self._wanted]
-        self._projected, self._moved = cache(self._project), cache(self._augment)
+        self._components, self._projected, self._moved = (
+            cache(each) for each in (self._fit, self._project, self._augment)
+        )
 
     def techniques(self, variant: str = "", *, reducible: bool = True) -> Iterator[Technique]:
         """Every combination for one way to embed, the plain search first; with PCA if vectors are `reducible`."""
-        rank = min(self.vectors[variant].shape[1], len(self.trial.searched) - 1)
-        dimensions = [each for each in DIMENSIONS if each < rank and reducible]
+        dimensions = [each for each in DIMENSIONS if reducible and each < self._components(variant).rank]
         for pca, augment, expand, rerank in itertools.product(
             (0, *dimensions), (0, *AUGMENTED), (0, *EXPANDED), ("", *ORDERED)
         ):
@@ -150,8 +153,21 @@ class Tuning:
 
     def try_out(self, technique: Technique) -> dict[str, NDArray[np.float64]]:
         """`precision@20` and `map`, of whole rankings, of each query: (q,) each; vectors are compared by cosine."""
-        queries, items = self._moved(technique.variant, technique.pca, technique.augment)
-        nearest = np.argsort(-(queries @ items.T), axis=1, kind="stable")  # (q, s)
+        everything, items = self._moved(technique.variant, technique.pca, technique.augment)
+        blocks = []
+        for start in range(0, len(everything), QUERIES_TOGETHER):
+            rows = slice(start, start + QUERIES_TOGETHER)
+            nearest = self._ranked(technique, everything[rows], items)
+            relevant = self._found[nearest] == self._wanted[rows, None]
+            blocks.append((precision_at_k(relevant, TOP_K), average_precision(relevant, self._totals[rows])))
+        precisions, worth = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        return {f"precision@{TOP_K}": precisions, "map": worth}
+
+    def _ranked(
+        self, technique: Technique, queries: NDArray[np.float32], items: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """(q, s) numbers of the items, the best first."""
+        nearest = np.argsort(-(queries @ items.T), axis=1, kind="stable")
         if technique.expand:
             near = items[nearest[:, : technique.expand]]
             queries = np.stack([expanded(query, each) for query, each in zip(queries, near, strict=True)])
@@ -161,35 +177,41 @@ class Tuning:
             for query, row in zip(queries, nearest, strict=True):
                 first = row[:RERANKED].copy()
                 row[:RERANKED] = first[order(query, items[first])]
-        relevant = self._found[nearest] == self._wanted[:, None]
-        return {
-            f"precision@{TOP_K}": precision_at_k(relevant, TOP_K),
-            "map": average_precision(relevant, self._totals),
-        }
+        return nearest
+
+    def _fit(self, variant: str) -> PrincipalComponents:
+        return PrincipalComponents.of(self.vectors[variant][self.trial.searched])
 
     def _project(self, variant: str, pca: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         vectors = self.vectors[variant]
         queries, items = vectors[self.trial.queries], vectors[self.trial.searched]
         if not pca:
             return queries, items
-        projection = PrincipalComponents.of(items).projection(pca)
+        projection = self._components(variant).projection(pca)
         return projection(queries), projection(items)
 
     def _augment(self, variant: str, pca: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         queries, items = self._projected(variant, pca)
         if not count:
             return queries, items
-        return queries, augmented(items, items[exact_neighbours_of_each(items, count)])
+        neighbours = exact_neighbours_of_each(items, count)
+        blocks = range(0, len(items), QUERIES_TOGETHER)
+        moved = [
+            augmented(items[start : start + QUERIES_TOGETHER], items[neighbours[start : start + QUERIES_TOGETHER]])
+            for start in blocks
+        ]
+        return queries, np.concatenate(moved)
 
 
-def choose(values: Mapping[Technique, NDArray[np.float64]]) -> Technique:
+def choose(values: Mapping[Technique, NDArray[np.float64]], labels: NDArray[np.int64]) -> Technique:
     """Of the techniques that cannot be told from the best, one that does least, and of these the best.
 
     Args:
         values: of each technique, (q,) a metric of the queries that choose.
+        labels: (q,) of these queries.
     """
     best = max(values, key=lambda technique: values[technique].mean())
-    as_good = [each for each in values if each == best or bootstrap(values[best] - values[each]).low <= 0]
+    as_good = [each for each in values if each == best or bootstrap(values[best] - values[each], labels).low <= 0]
     least = min(each.parts for each in as_good)
     return max((each for each in as_good if each.parts == least), key=lambda each: values[each].mean())
 
@@ -230,11 +252,13 @@ def check_variants(info: CollectionInfo) -> None:
     """Refuse a collection whose images cannot be embedded in another way to compare.
 
     Raises:
-        InvalidArgument: it holds faces, or vectors of several networks, or of one that was fitted to images or is a
-            variant already.
+        InvalidArgument: it holds faces, or vectors of a network that was fitted to images or is a variant already; or
+            nobody knows where its files lie.
     """
     known = info.fingerprint
-    if info.of_faces or info.others or known.depends_on_images or str(known.variant):
+    if info.root is None:
+        raise InvalidArgument(f"--embed reads the files again, and {info.name!r} has no root. Leave it out.")
+    if info.of_faces or known.depends_on_images or str(known.variant):
         raise InvalidArgument(
             f"--embed tries other views and pooling beside those of a plain network; {info.name!r} holds "
             f"{'faces' if info.of_faces else f'vectors of {in_words(info.fingerprints)}'}. Leave it out."
