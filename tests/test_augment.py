@@ -68,7 +68,7 @@ def test_nothing_is_inserted_among_vectors_that_moved(
 ) -> None:
     load.run(colour_tree, embedder=MeanColour(), settings=settings, progress=False)
     assert augment.run("colours", into="moved", neighbours=2, settings=settings, progress=False) == 15
-    with pytest.raises(InvalidArgument, match=r"moved towards their neighbours.*augment.*--into moved again"):
+    with pytest.raises(InvalidArgument, match=r"moved towards their neighbours.*augment.*--into moved` again"):
         load.run(colour_tree, collection="moved", embedder=MeanColour(), settings=settings, progress=False)
     with pytest.raises(InvalidArgument, match="moved towards their neighbours"):
         insert_embeddings(lite, "moved", np.eye(3)[:1], [str(colour_tree / "x.png")], settings=settings)

@@ -27,7 +27,8 @@ from utilities.milvus_utilities import (
 )
 from utilities.selections import Selection
 from utilities.settings import Settings
-from utilities.similar_images import Match, search
+from utilities.several_queries import TOGETHER, Together
+from utilities.similar_images import Match, matches_of_several, nearest_matches, search
 
 
 class MeanSquare(MeanColour):
@@ -174,3 +175,33 @@ def test_a_server_that_is_too_old_says_what_it_lacks(
     with pytest.raises(InvalidArgument, match=r"version 2\.3\.5, which has one vector field.*no hybrid.* 2\.4"):
         load.run(colour_tree, embedder=ENSEMBLE, settings=replace(settings, milvus_uri=milvus_server), progress=False)
     assert server.list_collections() == []
+
+
+def test_an_ensemble_that_outgrows_its_first_index_gets_another(lite: MilvusClient, settings: Settings) -> None:
+    first, second = (member.fingerprint for member in MEMBERS)
+    create_collection(lite, "things", dimension=7, fingerprint=first, others=(second,))
+    vectors = np.random.default_rng(0).random((200, 7), np.float32)
+    paths = [f"/photos/{number}.jpg" for number in range(200)]
+    for _ in range(2):
+        insert_embeddings(lite, "things", vectors, paths, settings=settings)
+        info = describe_collection(lite, "things")
+        assert current_index(lite, info) == "ivf_flat"
+    assert len(nearest_matches(lite, info, vectors[:1], Selection(50))[0]) == 50
+
+
+def test_pages_of_fused_rankings_fit_together(lite: MilvusClient, settings: Settings) -> None:
+    first, second = (member.fingerprint for member in MEMBERS)
+    info = create_collection(lite, "things", dimension=7, fingerprint=first, others=(second,))
+    vectors = np.random.default_rng(0).standard_normal((1_200, 7)).astype(np.float32)
+    insert_embeddings(lite, "things", vectors, [f"/photos/{number}.jpg" for number in range(1_200)], settings=settings)
+    (whole,) = nearest_matches(lite, info, vectors[:1], Selection(600))
+    pages = [nearest_matches(lite, info, vectors[:1], Selection(100, offset=each))[0] for each in range(0, 600, 100)]
+    assert [match for page in pages for match in page] == whole
+    for by in TOGETHER:
+        together = Together(by, 1)
+        whole = matches_of_several(lite, info, vectors[:3], Selection(600), together)
+        pages = [
+            matches_of_several(lite, info, vectors[:3], Selection(100, offset=each), together)
+            for each in range(0, 600, 100)
+        ]
+        assert [match for page in pages for match in page] == whole

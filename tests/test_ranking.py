@@ -54,6 +54,10 @@ def test_groups_filters_and_the_least_similarity(client: MilvusClient) -> None:
     least = float(np.sort(similarities)[-7])
     (matches,) = nearest_matches(client, info, QUERY[:1], Selection(50, min_similarity=least - 1e-6))
     assert len(matches) == 7
+    (matches,) = nearest_matches(
+        client, info, QUERY[:1], Selection(50, min_similarity=least - 1e-6, rerank="diffusion")
+    )
+    assert len(matches) == 7
     some = Selection(20, 'label == "3"', expand=5, rerank="diffusion")
     (matches,) = nearest_matches(client, info, QUERY[:1], some)
     assert {match.label for match in matches} == {"3"}
@@ -71,6 +75,8 @@ def test_groups_filters_and_the_least_similarity(client: MilvusClient) -> None:
         (Selection(using=("vgg16",)), "holds no vectors of 'vgg16'; it holds those of resnet50"),
         (Selection(weights=(0.5, 0.5)), "each needs a weight from 0 to 1"),
         (Selection(weights=(2.0,)), "each needs a weight from 0 to 1"),
+        (Selection(weights=(0.0,)), "not all of them 0"),
+        (Selection(min_similarity=float("nan")), "The least similarity is nan"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(lite: MilvusClient, selection: Selection, said: str) -> None:

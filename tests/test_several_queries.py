@@ -16,7 +16,7 @@ from tests.conftest import MeanColour
 from utilities.errors import InvalidArgument
 from utilities.selections import Selection
 from utilities.settings import Settings
-from utilities.several_queries import Together, fused_rankings
+from utilities.several_queries import Together, combined_vector, fused_rankings
 from utilities.similar_images import matches_of_several, search
 
 QUERIES = clustered(seed=1)[0][[0, 1, 40]]
@@ -29,6 +29,9 @@ def test_a_combined_vector_is_the_mean_less_half_of_what_is_not_wanted(client: M
     expected = np.argsort(-(vectors @ combined))[:30]
     assert [match.path for match in matches] == [items[row].path for row in expected]
     assert matches[0].similarity == pytest.approx(float(vectors[expected[0]] @ combined), abs=1e-5)
+    # Of one long picture the combined vector is as long as it is.
+    (same,) = combined_vector(info, 7 * QUERIES[:1], QUERIES[:0])[None]
+    np.testing.assert_allclose(same, 7 * QUERIES[0], rtol=1e-5)
 
 
 def test_fused_rankings_are_the_sum_of_reciprocal_ranks(client: MilvusClient) -> None:

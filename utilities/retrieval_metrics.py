@@ -196,8 +196,8 @@ def bootstrap(values: NDArray[np.float64], groups: NDArray[np.int64] | None = No
 
     Args:
         values: (n,), one of each query; n at least 1.
-        groups: (n,) of queries that do well or badly together, such as those of one label: whole groups are drawn, which
-            says how the mean would be with other groups. By default each query is drawn by itself.
+        groups: (n,) of queries that do well or badly together, such as those of one label: whole groups are drawn,
+            which says how the mean would be with other groups. By default each query is drawn by itself.
         resamples: how many means are drawn.
     """
     random = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from utilities.collection_info import CollectionInfo, in_words
 from utilities.embedder import Embedder, load_embedder
@@ -139,9 +140,8 @@ class Tuning:
         self._found = labels.codes[trial.searched]
         self._wanted = labels.codes[trial.queries]
         self._totals = np.bincount(self._found, minlength=len(labels.names))[self._wanted]
-        self._components, self._projected, self._moved = (
-            cache(each) for each in (self._fit, self._project, self._augment)
-        )
+        self._components = cache(self._fit)
+        self._projected, self._moved = cache(self._project), cache(self._augment)
 
     def techniques(self, variant: str = "", *, reducible: bool = True) -> Iterator[Technique]:
         """Every combination for one way to embed, the plain search first; with PCA if vectors are `reducible`."""
@@ -174,9 +174,10 @@ class Tuning:
             nearest = np.argsort(-(queries @ items.T), axis=1, kind="stable")
         if technique.rerank:
             order = ORDERS[technique.rerank]
-            for query, row in zip(queries, nearest, strict=True):
-                first = row[:RERANKED].copy()
-                row[:RERANKED] = first[order(query, items[first])]
+            with threadpool_limits(1):  # The matrices are small: more threads only wait for each other.
+                for query, row in zip(queries, nearest, strict=True):
+                    first = row[:RERANKED].copy()
+                    row[:RERANKED] = first[order(query, items[first])]
         return nearest
 
     def _fit(self, variant: str) -> PrincipalComponents:
