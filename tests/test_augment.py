@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,15 @@ def test_what_cannot_be_augmented_is_refused(lite: MilvusClient, settings: Setti
             copy_augmented(lite, source, name, neighbours, settings, progress=False)
     with pytest.raises(CollectionNotFound, match="no collection 'nothing'"):
         augment.run("nothing", into="other", settings=settings)
+
+
+def test_moved_and_unmoved_vectors_never_meet(lite: MilvusClient, settings: Settings) -> None:
+    info, _, _ = insert_clusters(lite)
+    other, _, _ = insert_clusters(lite, "other")
+    copy_augmented(lite, info, "moved", 5, settings, progress=False)
+    with pytest.raises(InvalidArgument, match="of 'clusters' moved towards 5 neighbours; choose another name"):
+        copy_augmented(lite, other, "moved", 5, settings, progress=False)
+    moved = describe_collection(lite, "moved")
+    for one, another in ((info, moved), (moved, info)):
+        with pytest.raises(InvalidArgument, match="moved towards"):
+            one.refuse_unless_same(replace(another, name=one.name))

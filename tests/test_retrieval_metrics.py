@@ -121,3 +121,13 @@ def test_the_bootstrap_holds_the_mean_and_narrows_with_the_root_of_the_number() 
     assert few.high - few.low == pytest.approx(2 * 1.96 * 0.01, rel=0.25)
     assert many.high - many.low == pytest.approx(2 * 1.96 * 0.001, rel=0.25)
     assert bootstrap(np.ones(3)).low == bootstrap(np.ones(3)).high == 1
+
+
+def test_groups_that_go_together_make_a_wider_interval() -> None:
+    groups = np.repeat(np.arange(20), 50)
+    values = np.random.default_rng(0).normal(0.5, 0.1, 20)[groups]
+    alone, together = bootstrap(values), bootstrap(values, groups)
+    assert alone.mean == pytest.approx(together.mean)
+    assert together.high - together.low > 5 * (alone.high - alone.low)
+    single = bootstrap(values, np.arange(len(values)))
+    assert (single.low, single.high) == (alone.low, alone.high)

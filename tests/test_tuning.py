@@ -10,9 +10,12 @@ import pytest
 from pymilvus import MilvusClient
 
 from pipelines import load, tune
+from pipelines.printing_measures import print_tuning
 from tests.clusters import CLUSTERS, OF_EACH, clustered, insert_clusters
 from tests.conftest import MeanColour
+from tests.test_ensemble_collections import MeanSquare
 from utilities.augmented_collections import copy_augmented
+from utilities.ensembles import Ensemble
 from utilities.errors import InvalidArgument
 from utilities.labels import Labels
 from utilities.milvus_utilities import delete_items, describe_collection
@@ -79,6 +82,13 @@ def test_every_combination_is_tried_once_and_some_are_better_than_plain() -> Non
     )
 
 
+def test_vectors_that_vary_along_few_axes_are_projected_to_fewer_only() -> None:
+    trial = draw_trial(LABELS)
+    assert trial is not None
+    flat = np.tile(VECTORS, 8)  # (n, 256), which vary along 32 axes
+    assert {each.pca for each in Tuning({"": flat}, LABELS, trial).techniques()} == {0}
+
+
 def test_of_those_that_cannot_be_told_from_the_best_the_one_that_does_least_is_chosen() -> None:
     random = np.random.default_rng(0)
     base = random.random(200)
@@ -105,7 +115,12 @@ def colours(colour_tree: Path, settings: Settings, networks: Path) -> Path:
 
 
 def test_the_verb_tells_what_pays_what_it_costs_and_how_to_have_it(
-    colours: Path, settings: Settings, lite: MilvusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colours: Path,
+    settings: Settings,
+    lite: MilvusClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("pipelines.tune.VARIANTS", (Variant(views="squash,mirror"),))
     (colours / "red" / "red_0.png").unlink()  # What cannot be embedded anew is left out everywhere.
@@ -117,6 +132,11 @@ def test_the_verb_tells_what_pays_what_it_costs_and_how_to_have_it(
     assert {"views squash,mirror", "augmented by 10", "expanded by 10", "re-ranked by diffusion"} <= {*names}
     assert tuning.tried >= 13
     assert tuning.commands == tune._commands(describe_collection(lite, "colours"), tuning.best)
+    print_tuning(tuning)
+    said = capsys.readouterr().out
+    assert "colours: 10 items searched; " in said
+    assert "fewer than 10 labels choose, or report" in said
+    assert ("to have it:" in said) == (tuning.pays and bool(tuning.commands))
     plain = tuning.rows[0]
     assert (plain.precision_gain.mean, plain.times_as_long, plain.pays) == (0, 1, False)
     assert all(row.embedding > 0 and row.search > 0 for row in tuning.rows)
@@ -146,3 +166,7 @@ def test_what_cannot_be_tuned_is_refused(
     copy_augmented(lite, describe_collection(lite, "colours"), "moved", 2, settings, progress=False)
     with pytest.raises(InvalidArgument, match="moved towards their neighbours, which know their labels"):
         tune.run("moved", out=tmp_path, settings=settings)
+    ensemble = Ensemble([MeanColour(), MeanSquare()])
+    load.run(colour_tree, collection="both", embedder=ensemble, settings=settings, progress=False)
+    with pytest.raises(InvalidArgument, match="unit vectors of one network"):
+        tune.run("both", out=tmp_path, settings=settings)
