@@ -213,6 +213,28 @@ def test_another_type_is_refused_before_anything_is_done(colour_tree: Path, sett
     assert describe_collection(connect(settings=settings), "colours").columns == (("stock", "integer"),)
 
 
+def test_integers_become_numbers_and_a_wrong_path_settles_nothing(
+    client: MilvusClient, colour_tree: Path, client_settings: Settings
+) -> None:
+    first = csv(colour_tree, "path,rank,code\nred/red_0.png,99,\nred/red_1.png,98,\nred/wrong.png,3,1\n")
+    run(colour_tree, client_settings, attributes=first)
+    assert describe_collection(client, "colours").columns == (("rank", "integer"),)
+    second = csv(colour_tree, "path,rank,code\nred/red_1.png,98.5,\nred/red_2.png,1.5,A1\n")
+    run(colour_tree, client_settings, NothingIsEmbedded(), attributes=second)
+    assert describe_collection(client, "colours").columns == (("rank", "number"), ("code", "text"))
+    assert found(colour_tree, client_settings, "rank > 1.2") == {
+        "red/red_0.png": {"rank": 99},
+        "red/red_1.png": {"rank": 98.5},
+        "red/red_2.png": {"rank": 1.5, "code": "A1"},
+    }
+    assert set(found(colour_tree, client_settings, "rank > 98.7")) == {"red/red_0.png"}
+    # What a file that is gone has had is told of it still.
+    (colour_tree / "red/red_2.png").unlink()
+    third = csv(colour_tree, "path,size\nred/red_2.png,4\n")
+    assert run(colour_tree, client_settings, attributes=third).attributes == attribute_join.JoinSummary(1, 0, 14)
+    assert found(colour_tree, client_settings, "size == 4")["red/red_2.png"]["code"] == "A1"
+
+
 def test_a_filter_of_a_field_that_there_is_not(lite: MilvusClient, colour_tree: Path, settings: Settings) -> None:
     run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
     fields = (

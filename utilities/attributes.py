@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utilities.csv_files import read_table
@@ -39,7 +39,7 @@ MOST_BYTES = 60_000
 class Attributes:
     """The content of a CSV."""
 
-    #: Those that the collection had, and what is new.
+    #: Those that the collection had, and what is new or wider.
     columns: Columns
     #: By path; None stands for an empty cell.
     rows: Mapping[str, Mapping[str, Value | None]]
@@ -48,13 +48,25 @@ class Attributes:
         """The values of a file: those of its row, and those that it had in columns which the CSV lacks."""
         return {name: value for name, value in {**before, **self.rows.get(path, {})}.items() if value is not None}
 
+    def landing(self, paths: Collection[str], known: Columns = ()) -> Attributes:
+        """The same with the columns that a collection is to note: what gives no file a value settles no type.
+
+        Args:
+            paths: those of the tree and of the collection.
+            known: as for `read_attributes`.
+        """
+        there = [self.rows[path] for path in self.rows.keys() & set(paths)]
+        landing = {name for row in there for name, value in row.items() if value is not None}
+        new = {name: kind for name, kind in self.columns if name in landing}
+        return replace(self, columns=tuple({**dict(known), **new}.items()))
+
 
 def read_attributes(file: Path, known: Columns = ()) -> Attributes:
     """Read a CSV of attributes: a column `path`, relative to the collection's root, and a column for each attribute.
 
     Args:
         file: UTF-8, with commas and a header.
-        known: columns that the collection has already, whose types stay.
+        known: columns that the collection has already, whose types stay, but that integers may become numbers.
 
     Raises:
         InvalidArgument: what `read_table` refuses, a name that cannot be an attribute's, a value that is not of the
@@ -71,7 +83,9 @@ def read_attributes(file: Path, known: Columns = ()) -> Attributes:
     for name in names:
         cells = [cell.strip() for cell in table[name]]
         if name not in types and any(cells):
-            types[name] = next(kind for kind in TYPES if all(_is_of(kind, cell) for cell in cells if cell))
+            types[name] = next(kind for kind in TYPES if _are_of(kind, cells))
+        elif types.get(name) == "integer" and not _are_of("integer", cells) and _are_of("number", cells):
+            types[name] = "number"  # Milvus keeps both as numbers of JSON, so that those that are there need no change.
         if name in types:
             values[name] = _parsed_column(file, name, types[name], lines, cells)
     rows: dict[str, dict[str, Value | None]] = {}
@@ -104,6 +118,10 @@ def _parsed_column(file: Path, name: str, kind: str, lines: Sequence[int], cells
                 "the value, or rename the column."
             )
     return [_parsed(kind, cell) if cell else None for cell in cells]
+
+
+def _are_of(kind: str, cells: Sequence[str]) -> bool:
+    return all(_is_of(kind, cell) for cell in cells if cell)
 
 
 def _is_of(kind: str, cell: str) -> bool:
