@@ -167,7 +167,7 @@ def run(
         if said:
             read = partial(_stored_paths, client, name)
             stored = patiently(read, settings.server_patience_seconds) if existing else []
-            said = said.landing([*paths, *stored], known)
+            said = said.matched(directory, [*paths, *stored], known)
         if embedder is None:
             embedder = embedder_of_load(existing, wanted, directory, paths, settings, sampling, progress=progress)
         fingerprint, *others = fingerprints_of(embedder)

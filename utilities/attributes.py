@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import posixpath
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from utilities.csv_files import read_table
@@ -14,8 +17,10 @@ from utilities.errors import InvalidArgument
 from utilities.exif import EXIF_ATTRIBUTES
 from utilities.faces import FACE_ATTRIBUTES
 from utilities.filters import KEYWORDS
-from utilities.items import ITEM_FIELDS, Value
+from utilities.items import ITEM_FIELDS, Value, printable
 from utilities.spans import SPAN_ATTRIBUTES
+
+logger = logging.getLogger(__name__)
 
 #: What a column may hold: the first of these that all of its cells are.
 TYPES = ("integer", "number", "boolean", "text")
@@ -33,6 +38,8 @@ _BOOLEANS = {"true": True, "false": False}
 _EXACT = 2.0**53
 #: Bytes of a row in JSON; a server takes 65,536 of all that an item has beside the fields of every item.
 MOST_BYTES = 60_000
+#: Paths that name no file, of which it is said which they are.
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,47 @@ class Attributes:
         """The values of a file: those of its row, and those that it had in columns which the CSV lacks."""
         return {name: value for name, value in {**before, **self.rows.get(path, {})}.items() if value is not None}
 
-    def landing(self, paths: Collection[str], known: Columns = ()) -> Attributes:
-        """The same with the columns that a collection is to note: what gives no file a value settles no type.
+    def matched(self, root: Path, paths: Collection[str], known: Columns = ()) -> Attributes:
+        """The same by the paths of files, with the columns that a collection is to note.
+
+        A path is taken as it is, else without blanks around it, `.`, the root in front, and backslashes, and whichever
+        way its accents are encoded. Columns that give no file a value are left out, or as they were. Paths that name
+        no file stay; it is logged which they are.
 
         Args:
-            paths: those of the tree and of the collection.
+            root: the tree.
+            paths: those of the tree and of the collection, relative to it.
             known: as for `read_attributes`.
+
+        Raises:
+            InvalidArgument: two different rows of one file.
         """
-        there = [self.rows[path] for path in self.rows.keys() & set(paths)]
-        landing = {name for row in there for name, value in row.items() if value is not None}
+        there = set(paths)
+        by_plain = {_plain(path): path for path in there}
+        roots = [f"{_plain(each.as_posix())}/" for each in (root, root.absolute(), root.resolve())]
+        rows: dict[str, Mapping[str, Value | None]] = {}
+        unknown = []
+        for path, row in self.rows.items():
+            file = path if path in there else _file_of(path, roots, there, by_plain)
+            if file is None:
+                unknown.append(path)
+            if rows.setdefault(file or path, row) != row:
+                raise InvalidArgument(
+                    f"The CSV of attributes gives two different rows to {file!r}, the second as {path!r}; keep one."
+                )
+        if unknown:
+            logger.warning(
+                "%s of the CSV of attributes %s no file below %s, such as %s.",
+                f"{len(unknown):,} path{'' if len(unknown) == 1 else 's'}",
+                "names" if len(unknown) == 1 else "name",
+                printable(str(root)),
+                ", ".join(repr(path) for path in unknown[:_FEW]),
+            )
+        landing = {
+            name for path, row in rows.items() if path in there for name, value in row.items() if value is not None
+        }
         new = {name: kind for name, kind in self.columns if name in landing}
-        return replace(self, columns=tuple({**dict(known), **new}.items()))
+        return Attributes(tuple({**dict(known), **new}.items()), rows)
 
 
 def read_attributes(file: Path, known: Columns = ()) -> Attributes:
@@ -98,6 +135,19 @@ def read_attributes(file: Path, known: Columns = ()) -> Attributes:
                 f"{str(file)!r}, line {line}, holds {size:,} bytes; Milvus takes at most {MOST_BYTES:,} of an item."
             )
     return Attributes(tuple(types.items()), rows)
+
+
+def _file_of(path: str, roots: Sequence[str], there: Set[str], by_plain: Mapping[str, str]) -> str | None:
+    """The one of the files that are there which a path means that is none of theirs."""
+    plain = posixpath.normpath(_plain(path.replace("\\", "/")))
+    root = next((each for each in roots if plain.startswith(each)), "")
+    plain = plain[len(root) :]
+    return plain if plain in there else by_plain.get(plain)
+
+
+def _plain(path: str) -> str:
+    """Without blanks around it; composed (NFC), since macOS and some archives decompose accents in file names."""
+    return unicodedata.normalize("NFC", path.strip())
 
 
 def _check_name(name: str, file: Path) -> None:
