@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pymilvus import MilvusClient
 
 from pipelines import load, manage
 from tests.conftest import MeanColour
-from utilities import attribute_join
+from utilities import attribute_join, milvus_reading
 from utilities.errors import InvalidArgument
 from utilities.id_map import IdMap
 from utilities.items import Value
@@ -178,6 +178,31 @@ def test_an_image_that_has_changed_keeps_what_the_csv_said(
     more = csv(colour_tree, "path,size,sku\nred/red_0.png,4,8\n")
     assert run(colour_tree, settings, attributes=more).attributes == attribute_join.JoinSummary(1, 0, 14)
     assert found(colour_tree, settings, "size == 4") == {"red/red_0.png": {**kept, "size": 4, "sku": "8"}}
+
+
+def test_only_what_is_embedded_again_is_read(
+    lite: MilvusClient, colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
+    asked, read = [], milvus_reading.stored_items
+
+    def noted(*arguments: Any, **named: Any) -> Iterator[list[dict[str, Any]]]:
+        for page in read(*arguments, **named):
+            asked.extend(row["path"] for row in page if "price" in row)
+            yield page
+
+    monkeypatch.setattr(milvus_reading, "stored_items", noted)
+    run(colour_tree, settings)
+    assert not asked
+    os.utime(colour_tree / "red/red_1.png", ns=(1, 1))
+    run(colour_tree, settings)
+    assert asked == ["red/red_1.png"]
+    insert_embeddings(lite, "colours", np.ones((1, 3)), [str(colour_tree / "blue/blue_0.png")], settings=settings)
+    assert asked == ["red/red_1.png", "blue/blue_0.png"]
+    assert found(colour_tree, settings, "price in [12, 100]") == {
+        "red/red_1.png": {"price": 12.0, "sale": False},
+        "blue/blue_0.png": {"price": 100.0, "sku": "b-1"},
+    }
 
 
 def test_a_load_that_died_in_the_middle_is_mended_by_the_next(

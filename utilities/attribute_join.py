@@ -12,7 +12,7 @@ import pandas as pd
 from utilities.attributes import Attributes
 from utilities.collection_info import CollectionInfo
 from utilities.items import Item, Value
-from utilities.milvus_utilities import insert_items, stored_columns, stored_embeddings
+from utilities.milvus_utilities import columns_of, insert_items, stored_columns, stored_embeddings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ class AttributeJoin:
         given: Attributes | None,
         attempt: Callable[[Callable[[], Any]], Any],
     ) -> None:
-        """Read what Milvus holds.
+        """Read nothing yet.
 
         Args:
             client: from `connect`.
@@ -59,7 +59,16 @@ class AttributeJoin:
         self._values: dict[str, dict[str, Value]] = {}
         #: Items that were given something new.
         self._new: set[int] = set()
-        for id_, path, values in attempt(lambda: list(stored_columns(client, info))):
+
+    def read(self, embedded: Sequence[int]) -> None:
+        """Read what Milvus holds: all of it for a CSV, and otherwise what it would lose.
+
+        Args:
+            embedded: ids of stored items whose files are embedded again.
+        """
+        client, info, given = self._client, self._info, self._given
+        read = partial(stored_columns, client, info) if given else partial(columns_of, client, info, embedded)
+        for id_, path, values in self._attempt(lambda: list(read())):
             self._held[id_] = self._values[path] = values
         if given:
             self._values |= {path: given.joined(path, self._values.get(path, {})) for path in given.rows}

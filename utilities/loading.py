@@ -123,8 +123,6 @@ class Loading:
     def run(self, *, prune: bool, verify: bool) -> LoadSummary:
         stored = self._stored_items()
         vanished = vanished_items(self.directory, self.paths, stored)
-        if prune:
-            self._remove(vanished)
         faceless = self.without_faces.read()
         gone = faceless["id"].isin(vanished_items(self.directory, self.paths, faceless))
         self.without_faces.remove(set(faceless["path"][gone]))
@@ -138,6 +136,10 @@ class Loading:
         for path, id_ in zip(stored["path"], stored["id"], strict=True):
             if path in self.wanted:
                 self.known.setdefault(path, set()).add(id_)
+        self.attributes.read([id_ for ids in self.known.values() for id_ in ids])
+        if prune:
+            self._remove(vanished)
+            stored = stored[~stored["id"].isin(vanished)]
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
