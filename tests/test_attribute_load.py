@@ -184,7 +184,8 @@ def test_only_what_is_embedded_again_is_read(
     lite: MilvusClient, colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
-    asked, read = [], milvus_reading.stored_items
+    asked: list[str] = []
+    read = milvus_reading.stored_items
 
     def noted(*arguments: Any, **named: Any) -> Iterator[list[dict[str, Any]]]:
         for page in read(*arguments, **named):
@@ -258,6 +259,21 @@ def test_integers_become_numbers_and_a_wrong_path_settles_nothing(
     third = csv(colour_tree, "path,size\nred/red_2.png,4\n")
     assert run(colour_tree, client_settings, attributes=third).attributes == attribute_join.JoinSummary(1, 0, 14)
     assert found(colour_tree, client_settings, "size == 4")["red/red_2.png"]["code"] == "A1"
+
+
+def test_more_of_a_file_than_milvus_takes_is_refused_before_anything_is_written(
+    lite: MilvusClient, colour_tree: Path, settings: Settings
+) -> None:
+    long = "x" * 40_000
+    run(colour_tree, settings, attributes=csv(colour_tree, f"path,a\nred/red_0.png,{long}\n"))
+    before = all_of_it(lite, "colours")
+    (colour_tree / "blue/blue_0.png").unlink()
+    more = csv(colour_tree, f"path,b\ngrey/grey_0.png,1\nred/red_0.png,{long}\n")
+    with pytest.raises(InvalidArgument, match=r"'red/red_0\.png' would hold 80,0.. bytes; Milvus takes at most 60,000"):
+        run(colour_tree, settings, attributes=more, prune=True)
+    assert all_of_it(lite, "colours") == before
+    instead = csv(colour_tree, f"path,a,b\nred/red_0.png,,{long}\n")
+    assert run(colour_tree, settings, NothingIsEmbedded(), attributes=instead).unchanged == 14
 
 
 def test_a_filter_of_a_field_that_there_is_not(lite: MilvusClient, colour_tree: Path, settings: Settings) -> None:

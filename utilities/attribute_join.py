@@ -65,6 +65,9 @@ class AttributeJoin:
 
         Args:
             embedded: ids of stored items whose files are embedded again.
+
+        Raises:
+            InvalidArgument: more of a file than Milvus takes of an item.
         """
         client, info, given = self._client, self._info, self._given
         read = partial(stored_columns, client, info) if given else partial(columns_of, client, info, embedded)

@@ -52,8 +52,18 @@ class Attributes:
     rows: Mapping[str, Mapping[str, Value | None]]
 
     def joined(self, path: str, before: Mapping[str, Value]) -> dict[str, Value]:
-        """The values of a file: those of its row, and those that it had in columns which the CSV lacks."""
-        return {name: value for name, value in {**before, **self.rows.get(path, {})}.items() if value is not None}
+        """The values of a file: those of its row, and those that it had in columns which the CSV lacks.
+
+        Raises:
+            InvalidArgument: together they are more than `MOST_BYTES`.
+        """
+        values = {name: value for name, value in {**before, **self.rows.get(path, {})}.items() if value is not None}
+        if (size := _bytes_of(values)) > MOST_BYTES:
+            raise InvalidArgument(
+                f"With what earlier CSVs have said of it, {path!r} would hold {size:,} bytes; Milvus takes at most "
+                f"{MOST_BYTES:,} of an item. Empty another of its columns."
+            )
+        return values
 
     def matched(self, root: Path, paths: Collection[str], known: Columns = ()) -> Attributes:
         """The same by the paths of files, with the columns that a collection is to note.
@@ -130,11 +140,15 @@ def read_attributes(file: Path, known: Columns = ()) -> Attributes:
         row = {name: column[number] for name, column in values.items()}
         if rows.setdefault(path, row) != row:
             raise InvalidArgument(f"{str(file)!r}, line {line}, gives {path!r} another row; each path has one.")
-        if (size := len(json.dumps(row, ensure_ascii=False).encode())) > MOST_BYTES:
+        if (size := _bytes_of(row)) > MOST_BYTES:
             raise InvalidArgument(
                 f"{str(file)!r}, line {line}, holds {size:,} bytes; Milvus takes at most {MOST_BYTES:,} of an item."
             )
     return Attributes(tuple(types.items()), rows)
+
+
+def _bytes_of(values: Mapping[str, Value | None]) -> int:
+    return len(json.dumps(values, ensure_ascii=False).encode())
 
 
 def _file_of(path: str, roots: Sequence[str], there: Set[str], by_plain: Mapping[str, str]) -> str | None:
