@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,6 +231,26 @@ def test_a_load_that_died_in_the_middle_is_mended_by_the_next(
     assert len(found(colour_tree, settings, "price > 0")) == 3
 
 
+def test_a_stop_says_how_many_still_lack_their_attributes(
+    colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(colour_tree, settings)
+    write = insert_items
+
+    def stopped(*arguments: Any) -> None:
+        write(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(attribute_join, "TOGETHER", 1)
+    monkeypatch.setattr(attribute_join, "insert_items", stopped)
+    with pytest.raises(load.LoadStopped) as caught:
+        run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
+    assert str(caught.value) == (
+        "Stopped with 0 images left, and 2 images without their new attributes; the same command goes on from there."
+    )
+    assert caught.value.summary.attributes == attribute_join.JoinSummary(1, 1, 12, left=2)
+
+
 def test_another_type_is_refused_before_anything_is_done(colour_tree: Path, settings: Settings) -> None:
     run(colour_tree, settings, attributes=csv(colour_tree, "path,stock\nred/red_0.png,3\n"))
     with pytest.raises(
@@ -310,7 +331,7 @@ def test_the_command_says_what_became_of_the_csv(lookalike: Lookalike, colour_tr
         "attributes: new for 3 images; 1 row without an image, 12 images without a row"
     )
     again = json.loads(lookalike("load", colour_tree, "--attributes", file, "--json").stdout)
-    assert again["attributes"] == {"items": 0, "rows_without_file": 1, "files_without_row": 12}
+    assert again["attributes"] == {"items": 0, "rows_without_file": 1, "files_without_row": 12, "left": 0}
     image = colour_tree / "red/red_1.png"
     first = json.loads(lookalike("query", image, "--top-k", "1", "--json").stdout)["matches"][0]
     assert first["attributes"] == {"price": 12.0, "sale": False}

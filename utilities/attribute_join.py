@@ -33,6 +33,8 @@ class JoinSummary:
     rows_without_file: int
     #: Files of the tree that the CSV does not name.
     files_without_row: int
+    #: Items, of files that were not to be embedded, that a stop left without what the CSV says of them.
+    left: int = 0
 
 
 class AttributeJoin:
@@ -118,18 +120,19 @@ class AttributeJoin:
                 self.note(items)
                 yield len(items)
 
-    def summary(self, paths: Sequence[str], stored: pd.DataFrame) -> JoinSummary | None:
+    def summary(self, paths: Sequence[str], stored: pd.DataFrame, left: int) -> JoinSummary | None:
         """What became of the CSV, if there is one.
 
         Args:
             paths: those of the tree.
             stored: the items that the collection held before, in the columns of `Item`.
+            left: outdated ones that were not written.
         """
         if self._given is None:
             return None
         named = set(self._given.rows)
         return JoinSummary(
-            len(self._new), len(named.difference(paths, stored["path"])), len(set(paths).difference(named))
+            len(self._new), len(named.difference(paths, stored["path"])), len(set(paths).difference(named)), left
         )
 
     def _stored(self, filter: str) -> list[tuple[list[dict[str, Any]], NDArray[np.float32]]]:
