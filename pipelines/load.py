@@ -31,7 +31,7 @@ from utilities.milvus_utilities import (
     describe_collection,
     find_collection,
     move_root,
-    read_items,
+    stored_items,
 )
 from utilities.patience import patiently
 from utilities.settings import Settings
@@ -163,9 +163,14 @@ def run(
             check_several_fields(client)  # Better refused now than after the networks are loaded.
         if sampling:
             import_av()  # Better missed now than after the network is loaded.
-        said = read_attributes(attributes, existing.columns if existing else ()) if attributes else None
+        known = existing.columns if existing else ()
+        said = read_attributes(attributes, known) if attributes else None
         find = find_videos if sampling else find_images
         paths = find(directory, extension, on_error=unlisted.append)
+        if said:
+            read = partial(_stored_paths, client, name)
+            stored = patiently(read, settings.server_patience_seconds) if existing else []
+            said = said.matched(directory, [*paths, *stored], known)
         if embedder is None:
             embedder = embedder_of_load(existing, wanted, directory, paths, settings, sampling, progress=progress)
         fingerprint, *others = fingerprints_of(embedder)
@@ -191,12 +196,16 @@ def run(
         return loading.run(prune=prune, verify=verify)
 
 
+def _stored_paths(client: MilvusClient, name: str) -> list[str]:
+    return [row["path"] for page in stored_items(client, name, fields=["path"]) for row in page]
+
+
 def _move(client: MilvusClient, info: CollectionInfo, directory: Path) -> None:
-    stored = read_items(client, info.name)["path"]
-    if len(stored) and not any((directory / path).exists() for path in stored):
+    stored = _stored_paths(client, info.name)
+    if stored and not any((directory / path).exists() for path in stored):
         raise InvalidArgument(
             f"None of the {len(stored):,} items of {info.name!r} lies in {str(directory)!r}, such as "
-            f"{stored.iloc[0]!r}; the tree that has moved is another one."
+            f"{stored[0]!r}; the tree that has moved is another one."
         )
     move_root(client, info, directory)
 

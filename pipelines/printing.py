@@ -40,6 +40,7 @@ def print_summary(summary: LoadSummary) -> None:
             f"attributes: new for {counted(joined.items, summary.item_is)}; "
             f"{counted(joined.rows_without_file, 'row')} without {'a' if kind == 'video' else 'an'} {kind}, "
             f"{counted(joined.files_without_row, kind)} without a row"
+            f"{f'; {counted(joined.left, summary.item_is)} left' if joined.left else ''}"
         )
     if summary.damaged:
         print(f"damaged: {counted(summary.damaged, 'video')}, of which what could be decoded is taken")

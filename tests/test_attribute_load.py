@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pymilvus import MilvusClient
 
 from pipelines import load, manage
 from tests.conftest import MeanColour
-from utilities import attribute_join
+from utilities import attribute_join, milvus_reading
 from utilities.errors import InvalidArgument
 from utilities.id_map import IdMap
 from utilities.items import Value
@@ -180,6 +181,32 @@ def test_an_image_that_has_changed_keeps_what_the_csv_said(
     assert found(colour_tree, settings, "size == 4") == {"red/red_0.png": {**kept, "size": 4, "sku": "8"}}
 
 
+def test_only_what_is_embedded_again_is_read(
+    lite: MilvusClient, colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
+    asked: list[str] = []
+    read = milvus_reading.stored_items
+
+    def noted(*arguments: Any, **named: Any) -> Iterator[list[dict[str, Any]]]:
+        for page in read(*arguments, **named):
+            asked.extend(row["path"] for row in page if "price" in row)
+            yield page
+
+    monkeypatch.setattr(milvus_reading, "stored_items", noted)
+    run(colour_tree, settings)
+    assert not asked
+    os.utime(colour_tree / "red/red_1.png", ns=(1, 1))
+    run(colour_tree, settings)
+    assert asked == ["red/red_1.png"]
+    insert_embeddings(lite, "colours", np.ones((1, 3)), [str(colour_tree / "blue/blue_0.png")], settings=settings)
+    assert asked == ["red/red_1.png", "blue/blue_0.png"]
+    assert found(colour_tree, settings, "price in [12, 100]") == {
+        "red/red_1.png": {"price": 12.0, "sale": False},
+        "blue/blue_0.png": {"price": 100.0, "sku": "b-1"},
+    }
+
+
 def test_a_load_that_died_in_the_middle_is_mended_by_the_next(
     colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +231,26 @@ def test_a_load_that_died_in_the_middle_is_mended_by_the_next(
     assert len(found(colour_tree, settings, "price > 0")) == 3
 
 
+def test_a_stop_says_how_many_still_lack_their_attributes(
+    colour_tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(colour_tree, settings)
+    write = insert_items
+
+    def stopped(*arguments: Any) -> None:
+        write(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(attribute_join, "TOGETHER", 1)
+    monkeypatch.setattr(attribute_join, "insert_items", stopped)
+    with pytest.raises(load.LoadStopped) as caught:
+        run(colour_tree, settings, attributes=csv(colour_tree, SHOP))
+    assert str(caught.value) == (
+        "Stopped with 0 images left, and 2 images without their new attributes; the same command goes on from there."
+    )
+    assert caught.value.summary.attributes == attribute_join.JoinSummary(1, 1, 12, left=2)
+
+
 def test_another_type_is_refused_before_anything_is_done(colour_tree: Path, settings: Settings) -> None:
     run(colour_tree, settings, attributes=csv(colour_tree, "path,stock\nred/red_0.png,3\n"))
     with pytest.raises(
@@ -211,6 +258,43 @@ def test_another_type_is_refused_before_anything_is_done(colour_tree: Path, sett
     ):
         run(colour_tree, settings, attributes=csv(colour_tree, "path,stock,x\nred/red_0.png,many,1\n"))
     assert describe_collection(connect(settings=settings), "colours").columns == (("stock", "integer"),)
+
+
+def test_integers_become_numbers_and_a_wrong_path_settles_nothing(
+    client: MilvusClient, colour_tree: Path, client_settings: Settings
+) -> None:
+    first = csv(colour_tree, "path,rank,code\nred/red_0.png,99,\nred/red_1.png,98,\nred/wrong.png,3,1\n")
+    run(colour_tree, client_settings, attributes=first)
+    assert describe_collection(client, "colours").columns == (("rank", "integer"),)
+    second = csv(colour_tree, "path,rank,code\nred/red_1.png,98.5,\nred/red_2.png,1.5,A1\n")
+    run(colour_tree, client_settings, NothingIsEmbedded(), attributes=second)
+    assert describe_collection(client, "colours").columns == (("rank", "number"), ("code", "text"))
+    assert found(colour_tree, client_settings, "rank > 1.2") == {
+        "red/red_0.png": {"rank": 99},
+        "red/red_1.png": {"rank": 98.5},
+        "red/red_2.png": {"rank": 1.5, "code": "A1"},
+    }
+    assert set(found(colour_tree, client_settings, "rank > 98.7")) == {"red/red_0.png"}
+    # What a file that is gone has had is told of it still.
+    (colour_tree / "red/red_2.png").unlink()
+    third = csv(colour_tree, "path,size\nred/red_2.png,4\n")
+    assert run(colour_tree, client_settings, attributes=third).attributes == attribute_join.JoinSummary(1, 0, 14)
+    assert found(colour_tree, client_settings, "size == 4")["red/red_2.png"]["code"] == "A1"
+
+
+def test_more_of_a_file_than_milvus_takes_is_refused_before_anything_is_written(
+    lite: MilvusClient, colour_tree: Path, settings: Settings
+) -> None:
+    long = "x" * 40_000
+    run(colour_tree, settings, attributes=csv(colour_tree, f"path,a\nred/red_0.png,{long}\n"))
+    before = all_of_it(lite, "colours")
+    (colour_tree / "blue/blue_0.png").unlink()
+    more = csv(colour_tree, f"path,b\ngrey/grey_0.png,1\nred/red_0.png,{long}\n")
+    with pytest.raises(InvalidArgument, match=r"'red/red_0\.png' would hold 80,0.. bytes; Milvus takes at most 60,000"):
+        run(colour_tree, settings, attributes=more, prune=True)
+    assert all_of_it(lite, "colours") == before
+    instead = csv(colour_tree, f"path,a,b\nred/red_0.png,,{long}\n")
+    assert run(colour_tree, settings, NothingIsEmbedded(), attributes=instead).unchanged == 14
 
 
 def test_a_filter_of_a_field_that_there_is_not(lite: MilvusClient, colour_tree: Path, settings: Settings) -> None:
@@ -247,7 +331,7 @@ def test_the_command_says_what_became_of_the_csv(lookalike: Lookalike, colour_tr
         "attributes: new for 3 images; 1 row without an image, 12 images without a row"
     )
     again = json.loads(lookalike("load", colour_tree, "--attributes", file, "--json").stdout)
-    assert again["attributes"] == {"items": 0, "rows_without_file": 1, "files_without_row": 12}
+    assert again["attributes"] == {"items": 0, "rows_without_file": 1, "files_without_row": 12, "left": 0}
     image = colour_tree / "red/red_1.png"
     first = json.loads(lookalike("query", image, "--top-k", "1", "--json").stdout)["matches"][0]
     assert first["attributes"] == {"price": 12.0, "sale": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,59 @@ def test_a_column_keeps_the_type_that_it_has(file: Path) -> None:
     assert (whole, type(whole)) == (12.0, float)
 
 
+def test_integers_may_become_numbers(file: Path) -> None:
+    file.write_text("path,rank\na,1.5\nb,2\n")
+    found = read_attributes(file, (("rank", "integer"),))
+    assert found.columns == (("rank", "number"),)
+    assert found.rows["a"] == {"rank": 1.5}
+    file.write_text("path,rank\na,1.5\n")
+    with pytest.raises(InvalidArgument, match=r"line 2, gives 'rank' as '1\.5', and the collection holds it as"):
+        read_attributes(file, (("rank", "boolean"),))
+
+
+def test_what_no_file_is_given_settles_no_type(file: Path) -> None:
+    file.write_text("path,code,rank,known\nwrong,1,1.5,2.5\nright,,98,\n")
+    known = (("known", "integer"),)
+    found = read_attributes(file, known).matched(file.parent, ["right"], known)
+    assert found.columns == (*known, ("rank", "number"))
+
+
+def test_a_path_is_found_however_it_is_written(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    tree = Path("tree")
+    decomposed, composed = unicodedata.normalize("NFD", "é.png"), unicodedata.normalize("NFC", "è.png")
+    files = ["i0.png", "i1.png", "i2.png", "i3.png", "sub/w.png", decomposed, composed, "odd\\name.png"]
+    written = [
+        "./i0.png",
+        str(file.parent / "tree/i1.png"),
+        '" i2.png "',
+        "tree/i3.png",
+        ".\\sub\\w.png",
+        unicodedata.normalize("NFC", decomposed),
+        unicodedata.normalize("NFD", composed),
+        "odd\\name.png",
+        *(f"nowhere{number}.png" for number in range(5)),
+    ]
+    file.write_text("path,x\n" + "".join(f"{path},{number}\n" for number, path in enumerate(written)))
+    rows = read_attributes(file).matched(tree, files).rows
+    assert {path: rows[path]["x"] for path in files} == {path: number for number, path in enumerate(files)}
+    assert len(rows) == len(written)
+    assert caplog.messages == [
+        "5 paths of the CSV of attributes name no file below tree, such as 'nowhere0.png', 'nowhere1.png', "
+        "'nowhere2.png'."
+    ]
+
+
+def test_one_file_by_two_names_has_one_row(file: Path) -> None:
+    file.write_text("path,x\n./a.png,1\na.png,1\n")
+    assert read_attributes(file).matched(file.parent, ["a.png"]).rows == {"a.png": {"x": 1}}
+    file.write_text("path,x\n./a.png,1\na.png,2\n")
+    with pytest.raises(InvalidArgument, match=r"two different rows to 'a\.png', the second as 'a\.png'; keep one"):
+        read_attributes(file).matched(file.parent, ["a.png"])
+
+
 def test_a_column_that_says_nothing_is_none_yet_unless_it_is_known(file: Path) -> None:
     file.write_text("path,x,y\na,1,\nb,2, \n")
     assert read_attributes(file).columns == (("x", "integer"),)
@@ -104,7 +158,7 @@ def test_what_a_row_says_is_joined_with_what_was_known(file: Path) -> None:
         ("path,time\na,1\n", "column 'time', a name that is taken"),
         ("path,score\na,1\n", "column 'score', a name that is taken"),
         ("path,embedding_resnet50\na,1\n", "'embedding_resnet50', a name that is taken"),
-        ("path,known\na,1\nb,\nc,1.5\n", "line 4, gives 'known' as '1.5', and the collection holds it as integer"),
+        ("path,known\na,1\nb,\nc,1x\n", "line 4, gives 'known' as '1x', and the collection holds it as integer"),
         ("path,x\na,1\nb,2\na,3\n", "line 4, gives 'a' another row; each path has one"),
         ("path,x\na," + "é" * 40_000 + "\n", "line 2, holds 80,0.. bytes; Milvus takes at most 60,000 of an item"),
     ],

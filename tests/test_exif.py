@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_damaged_data_damages_no_image(tmp_path: Path) -> None:
         save(tmp_path / "odd.jpg", whole[:place] + b"\xff\xff" + whole[place + 2 :])
         _, item = open_file(tmp_path, "odd.jpg", 4, Settings())
         assert all(isinstance(value, str) and value.isprintable() for value in item.attributes.values())
+
+
+def test_a_damaged_directory_of_the_photograph_leaves_that_of_the_image(tmp_path: Path) -> None:
+    whole = exif({Base.Model: "EOS", Base.DateTime: TIME}, {Base.DateTimeOriginal: "2020:01:01 00:00:00"}).tobytes()
+    entry = whole.index(struct.pack(">H", IFD.Exif))
+    before_the_file = struct.pack(">HHIi", IFD.Exif, 9, 1, -100)  # a signed offset
+    save(tmp_path / "odd.jpg", whole[:entry] + before_the_file + whole[entry + 12 :])
+    assert describe_file(tmp_path, "odd.jpg").attributes == {"taken": "2023-05-17T10:31:00", "camera": "EOS"}
 
 
 def test_an_image_without_any_says_nothing() -> None:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from utilities.crops import Crop
 from utilities.directory_trees import find_images
 from utilities.errors import ImageTooLarge, InvalidArgument, NoImagesFound, UnreadableImage
-from utilities.image_files import describe_file, open_image, open_scaled
+from utilities.image_files import describe_file, open_file, open_image, open_scaled
 from utilities.items import item_id
 from utilities.settings import Settings
 from utilities.views import squashed
@@ -158,6 +158,32 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path) -> None:
     assert size == (400, 600)
     pixels = squashed(scaled, 64)
     np.testing.assert_allclose([pixels[5, 32], pixels[58, 32]], [(0, 255, 0), (255, 0, 0)], atol=8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_one_picture_in_every_format_and_orientation(tmp_path: Path, orientation: int) -> None:
+    image = Image.new("RGB", (96, 64), "red")
+    image.paste("lime", (0, 0, 48, 32))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    shown = []
+    for name in ("a.png", "a.jpg", "a.tiff"):
+        image.save(tmp_path / name, exif=exif)
+        opened, item = open_file(tmp_path, name, 1, Settings())
+        assert (item.width, item.height) == ((64, 96) if orientation >= 5 else (96, 64)), name
+        assert describe_file(tmp_path, name) == item
+        assert open_scaled(tmp_path / name, 1)[1] == (item.width, item.height)
+        shown.append(squashed(opened, 2).astype(int))
+        assert (opened.width < opened.height) == (orientation >= 5)
+    np.testing.assert_allclose(shown[1], shown[0], atol=40)
+    np.testing.assert_array_equal(shown[2], shown[0])
+
+
+def test_an_orientation_that_only_xmp_tells(tmp_path: Path) -> None:
+    xmp = b"<tiff:Orientation>6</tiff:Orientation>"
+    Image.new("RGB", (96, 64), "red").save(tmp_path / "a.tiff", tiffinfo={700: xmp})
+    opened, item = open_file(tmp_path, "a.tiff", 1, Settings())
+    assert opened.size == (item.width, item.height) == (64, 96)
 
 
 def test_damaged_exif_does_not_damage_the_picture(tmp_path: Path) -> None:

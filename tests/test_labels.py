@@ -47,7 +47,12 @@ def test_nothing_has_no_labels() -> None:
         (b"path,kind\na/1.png,cup\n", "has no column label; its first line must be a header"),
         (b"1,2\n", "has no column path and no column label"),
         (b"", "cannot be read as a CSV: No columns"),
-        (b"path,label\n\xff,a\n", "cannot be read as a CSV: 'utf-8' codec can't decode"),
+        (b"path,label\n\xff,a\n", "labels.csv. is not in UTF-8; save it as UTF-8"),
+        ("path,label\nü,a\n".encode("cp1252"), "labels.csv. is not in UTF-8; save it as UTF-8"),
+        ("path,label\na,b\n".encode("utf-16"), "labels.csv. is not in UTF-8; save it as UTF-8"),
+        ("path,label\na,b\n".encode("utf-16-le"), "labels.csv. is not in UTF-8; save it as UTF-8"),
+        (b"path;label\na/1.png;cup\n", "separates its columns by semicolons; save it with commas"),
+        (b"path\tlabel\na/1.png\tcup\n", "separates its columns by tabs; save it with commas"),
         (b'path,label\n"a,b\n', "cannot be read as a CSV"),
         (b"path,label\na/1.png,cup\na/1.png,pan\n", "gives 'a/1.png' more than one label"),
         (b"path,label\nc/1.png,cup,\n", "names none of the 4 items by its path, such as 'a/1.png'"),
@@ -64,6 +69,12 @@ def test_a_csv_that_says_the_same_twice_is_none_the_worse(tmp_path: Path) -> Non
     file = tmp_path / "labels.csv"
     file.write_text("path,label\na,x\na,x\n")
     assert read_labels(file) == {("a", ""): "x"}
+
+
+def test_blanks_after_commas_do_not_part_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text('path, label\na, "x, y"\n')
+    assert read_labels(file) == {("a", ""): "x, y"}
 
 
 def test_a_csv_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -189,5 +189,14 @@ def test_networks_of_faces_have_no_variants(
 
 
 def test_a_choice_that_there_is_not_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="There is no pooling 'max'"):
-        load.run(tmp_path / "nothing", pooling="max", settings=Settings(home=tmp_path))
+    for arguments, message in (
+        ({"pooling": "max"}, "There is no pooling 'max'"),
+        ({"pooling": ""}, "There is no pooling ''; choose one of average, gem"),
+        ({"views": ""}, "There is no view ''; choose one or several of"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            load.run(tmp_path / "nothing", **arguments, settings=Settings(home=tmp_path))  # type: ignore[arg-type]
+
+
+def test_a_pooling_is_called_in_any_case() -> None:
+    assert Variant("GEM") == Variant("gem")

@@ -12,7 +12,7 @@ import pandas as pd
 from utilities.attributes import Attributes
 from utilities.collection_info import CollectionInfo
 from utilities.items import Item, Value
-from utilities.milvus_utilities import insert_items, stored_columns, stored_embeddings
+from utilities.milvus_utilities import columns_of, insert_items, stored_columns, stored_embeddings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,8 @@ class JoinSummary:
     rows_without_file: int
     #: Files of the tree that the CSV does not name.
     files_without_row: int
+    #: Items, of files that were not to be embedded, that a stop left without what the CSV says of them.
+    left: int = 0
 
 
 class AttributeJoin:
@@ -45,7 +47,7 @@ class AttributeJoin:
         given: Attributes | None,
         attempt: Callable[[Callable[[], Any]], Any],
     ) -> None:
-        """Read what Milvus holds.
+        """Read nothing yet.
 
         Args:
             client: from `connect`.
@@ -59,7 +61,19 @@ class AttributeJoin:
         self._values: dict[str, dict[str, Value]] = {}
         #: Items that were given something new.
         self._new: set[int] = set()
-        for id_, path, values in attempt(lambda: list(stored_columns(client, info))):
+
+    def read(self, embedded: Sequence[int]) -> None:
+        """Read what Milvus holds: all of it for a CSV, and otherwise what it would lose.
+
+        Args:
+            embedded: ids of stored items whose files are embedded again.
+
+        Raises:
+            InvalidArgument: more of a file than Milvus takes of an item.
+        """
+        client, info, given = self._client, self._info, self._given
+        read = partial(stored_columns, client, info) if given else partial(columns_of, client, info, embedded)
+        for id_, path, values in self._attempt(lambda: list(read())):
             self._held[id_] = self._values[path] = values
         if given:
             self._values |= {path: given.joined(path, self._values.get(path, {})) for path in given.rows}
@@ -106,18 +120,19 @@ class AttributeJoin:
                 self.note(items)
                 yield len(items)
 
-    def summary(self, paths: Sequence[str], stored: pd.DataFrame) -> JoinSummary | None:
+    def summary(self, paths: Sequence[str], stored: pd.DataFrame, left: int) -> JoinSummary | None:
         """What became of the CSV, if there is one.
 
         Args:
             paths: those of the tree.
             stored: the items that the collection held before, in the columns of `Item`.
+            left: outdated ones that were not written.
         """
         if self._given is None:
             return None
         named = set(self._given.rows)
         return JoinSummary(
-            len(self._new), len(named.difference(paths, stored["path"])), len(set(paths).difference(named))
+            len(self._new), len(named.difference(paths, stored["path"])), len(set(paths).difference(named)), left
         )
 
     def _stored(self, filter: str) -> list[tuple[list[dict[str, Any]], NDArray[np.float32]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pandas as pd
 
 from utilities.errors import InvalidArgument
 
+#: What spreadsheets separate columns by, beside commas.
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
 
 def read_table(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
     """The rows of a CSV whose first line is a header.
 
     Args:
-        file: UTF-8, with commas.
+        file: UTF-8, with commas; blanks after them are passed over.
         needed: columns that it must have.
         what: what it is a file of, as errors call it.
 
@@ -24,20 +28,28 @@ def read_table(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         without a name and without a value, which a comma at the end of each line makes, are left out.
 
     Raises:
-        InvalidArgument: no such file, no CSV, a column that is missing or there twice, or a row longer than the header.
+        InvalidArgument: no such file, no CSV, another encoding or separator, a column that is missing or there twice,
+            or a row longer than the header.
     """
     if not file.is_file():
         raise InvalidArgument(f"There is no file of {what} {str(file)!r}.")
     try:
-        with file.open(newline="", encoding="utf-8-sig") as content:
-            reader = csv.reader(content, strict=True)
-            lines = dict((reader.line_num, row) for row in reader if row)  # noqa: C402  # the number changes
+        text = file.read_bytes().decode("utf-8-sig")
+        if "\0" in text:  # UTF-16 without a mark at its beginning
+            raise UnicodeError
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+        lines = dict((reader.line_num, row) for row in reader if row)  # noqa: C402  # the number changes
         if not lines:
             raise ValueError("No columns")
+    except UnicodeError as error:
+        raise InvalidArgument(f"{str(file)!r} is not in UTF-8; save it as UTF-8.") from error
     except (ValueError, OSError, csv.Error) as error:
         raise InvalidArgument(f"{str(file)!r} cannot be read as a CSV: {str(error).strip().rstrip('.')}.") from error
     header = [name.strip() for name in lines.pop(next(iter(lines)))]
     missing = [column for column in needed if column not in header]
+    separator = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+    if missing and separator:
+        raise InvalidArgument(f"{str(file)!r} separates its columns by {separator}; save it with commas.")
     if missing:
         raise InvalidArgument(
             f"{str(file)!r} has no column {' and no column '.join(missing)}; its first line must be a header that "

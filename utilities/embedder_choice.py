@@ -67,7 +67,11 @@ class Wanted:
         Raises:
             InvalidArgument: what there is not.
         """
-        return Variant(self.pooling or known.pooling, self.views or known.views, self.keep_length or known.keep_length)
+        return Variant(
+            known.pooling if self.pooling is None else self.pooling,
+            known.views if self.views is None else self.views,
+            self.keep_length or known.keep_length,
+        )
 
 
 def networks_wanted(wanted: Wanted, backbones: Sequence[str]) -> list[Wanted]:

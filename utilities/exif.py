@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -31,11 +32,11 @@ def exif_attributes(image: Image.Image) -> dict[str, str]:
         `taken`, the camera's local time in ISO 8601, such as `2023-05-17T10:31:00`, which sorts as text; and `camera`,
         maker and model, the maker not twice.
     """
-    try:
-        exif = image.getexif()
-        tags = {**exif, **exif.get_ifd(IFD.Exif)}
-    except Exception:  # Damaged EXIF data does not damage the picture.
-        return {}
+    tags: dict[int, Any] = {}
+    with contextlib.suppress(Exception):  # Damaged EXIF data does not damage the picture,
+        tags |= image.getexif()
+        with contextlib.suppress(Exception):  # nor a damaged directory of the photograph that of the image.
+            tags |= image.getexif().get_ifd(IFD.Exif)
     found = {"taken": _taken(tags), "camera": _camera(tags)}
     return {name: text for name, text in found.items() if text}
 

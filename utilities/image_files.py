@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utilities.download import download, is_url
 from utilities.errors import ImageError, ImageTooLarge, InvalidArgument, UnreadableImage
@@ -31,6 +32,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.generic] | Still"
 
+
+#: EXIF orientations of pictures that are stored turned by a quarter.
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 #: Media types of what every current browser shows, by Pillow's names. An MPO is a JPEG with others behind it.
 _SHOWN_BY_BROWSERS = {
@@ -221,13 +225,16 @@ def _refuse_giant(image: Image.Image, where: str, settings: Settings) -> None:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an image that is opened and not decoded yet."""
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE:
+        return image.size  # Pillow has turned it already; it does not where only XMP says so.
     return image.size[::-1] if _lies_on_its_side(image) else image.size
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
     """Whether EXIF says that the pixels as stored are turned by a quarter."""
     try:
-        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
     except Exception:  # Damaged EXIF data does not damage the picture.
         return False
 

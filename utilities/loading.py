@@ -81,8 +81,10 @@ class LoadStopped(Stopped):
 
     def __init__(self, summary: LoadSummary, signal_number: int) -> None:
         kind = "video" if summary.what == "videos" else "image"
-        left = f"{summary.left:,} {kind}{'' if summary.left == 1 else 's'}"
-        super().__init__(f"Stopped with {left} left; the same command goes on from there.", signal_number)
+        left = f"{summary.left:,} {kind}{'' if summary.left == 1 else 's'} left"
+        if summary.attributes and (lacking := summary.attributes.left):
+            left += f", and {lacking:,} {summary.item_is}{'' if lacking == 1 else 's'} without their new attributes"
+        super().__init__(f"Stopped with {left}; the same command goes on from there.", signal_number)
         self.summary = summary
 
 
@@ -118,13 +120,13 @@ class Loading:
         #: Ids that Milvus holds for each path, and those of what their files, which have changed, show no more.
         self.known: dict[str, set[int]] = {}
         self.stale: list[int] = []
+        #: Stored items that are to have other attributes and were not written yet.
+        self.outdated = 0
         self.attributes = AttributeJoin(client, info, attributes, self._patiently)
 
     def run(self, *, prune: bool, verify: bool) -> LoadSummary:
         stored = self._stored_items()
         vanished = vanished_items(self.directory, self.paths, stored)
-        if prune:
-            self._remove(vanished)
         faceless = self.without_faces.read()
         gone = faceless["id"].isin(vanished_items(self.directory, self.paths, faceless))
         self.without_faces.remove(set(faceless["path"][gone]))
@@ -138,6 +140,10 @@ class Loading:
         for path, id_ in zip(stored["path"], stored["id"], strict=True):
             if path in self.wanted:
                 self.known.setdefault(path, set()).add(id_)
+        self.attributes.read([id_ for ids in self.known.values() for id_ in ids])
+        if prune:
+            self._remove(vanished)
+            stored = stored[~stored["id"].isin(vanished)]
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
@@ -176,7 +182,7 @@ class Loading:
             failures=self.failures.path if self.failures.count else None,
             faceless=self.without_faces.path if len(now_faceless) else None,
             damaged=len(self.damaged),
-            attributes=self.attributes.summary(self.paths, stored),
+            attributes=self.attributes.summary(self.paths, stored, self.outdated),
         )
         if self.stop.signal:
             raise LoadStopped(summary, self.stop.signal)
@@ -201,11 +207,13 @@ class Loading:
         delete_items(self.client, self.info.name, ids, self._patiently)
 
     def _write_attributes(self, ids: Sequence[int]) -> None:
+        self.outdated = len(ids)
         with tqdm(
             total=len(ids), unit=self.info.item_is, desc="attributes", disable=not (self.progress and ids)
         ) as bar:
             for written in self.attributes.write(ids):
                 bar.update(written)
+                self.outdated -= written
                 if self.stop.signal:
                     break
 

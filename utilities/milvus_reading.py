@@ -117,6 +117,14 @@ def stored_columns(
                 yield row["id"], row["path"], values
 
 
+def columns_of(
+    client: MilvusClient, info: CollectionInfo, ids: Sequence[int]
+) -> Iterator[tuple[int, str, dict[str, Value]]]:
+    """As `stored_columns`, of items by their ids; one that is not there is no error."""
+    for start in range(0, len(ids), PAGE_ROWS):
+        yield from stored_columns(client, info, f"id in {list(ids[start : start + PAGE_ROWS])}")
+
+
 def stored_embeddings(
     client: MilvusClient, info: CollectionInfo, fields: Sequence[str] = ("id",), filter: str = ""
 ) -> Iterator[tuple[list[dict[str, Any]], NDArray[np.float32]]]:

@@ -35,6 +35,7 @@ from utilities.milvus_index import current_index as current_index
 from utilities.milvus_index import flush as flush
 from utilities.milvus_index import flush_and_index as flush_and_index
 from utilities.milvus_index import index_params, is_embedded, restore_index
+from utilities.milvus_reading import columns_of as columns_of
 from utilities.milvus_reading import count_items as count_items
 from utilities.milvus_reading import find_item as find_item
 from utilities.milvus_reading import read_embeddings as read_embeddings
@@ -281,9 +282,9 @@ def _insert_embeddings(
     if wanted:
         info.refuse_unless_same(replace(info, root=wanted))
     found = info.root or wanted or Path(os.path.commonpath([file.parent for file in files]))
-    said = {path: values for _, path, values in stored_columns(client, info)}
     items = [_item_of(replace(info, root=found), file) for file in files]
-    items = [item.having(said.get(item.path, {})) for item in items]
+    said = {id_: values for id_, _, values in columns_of(client, info, [item.id for item in items])}
+    items = [item.having(said.get(item.id, {})) for item in items]
     info = settle(client, info, root=found)
     # A server would keep both of two rows with one id that come in one message.
     last = {item.id: row for row, item in enumerate(items)}

@@ -15,7 +15,7 @@ POOLINGS = ("average", "gem")
 class Variant:
     """One choice; the default is the plain network. A part of `Fingerprint`: vectors of two variants never meet."""
 
-    #: One of `POOLINGS`.
+    #: One of `POOLINGS`, in any case.
     pooling: str = "average"
     #: Ways to see a picture, one or several of `utilities.views.VIEWS`, separated by commas. Of several the embedding
     #: is the mean of their embeddings, made unit length.
@@ -29,6 +29,7 @@ class Variant:
         Raises:
             InvalidArgument: a pooling or a view that is not known, or the length of a mean kept.
         """
+        object.__setattr__(self, "pooling", self.pooling.lower())
         if self.pooling not in POOLINGS:
             raise InvalidArgument(f"There is no pooling {self.pooling!r}; choose one of {', '.join(POOLINGS)}.")
         object.__setattr__(self, "views", canonical_views(self.views))
