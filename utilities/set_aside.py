@@ -18,8 +18,8 @@ def refuse_folder_of_tree(directory: Path, root: Path) -> None:
     there = directory.resolve()
     if there.is_relative_to(root) or root.is_relative_to(there):
         raise InvalidArgument(
-            f"Of {str(directory)!r} and the tree {str(root)!r} one lies in the other: files moved there would be loaded "
-            "again, or mingle with others; give a folder elsewhere."
+            f"Of {str(directory)!r} and the tree {str(root)!r} one lies in the other: files moved there would be "
+            "loaded again, or mingle with others; give a folder elsewhere."
         )
     if directory.exists() and not directory.is_dir():
         raise InvalidArgument(f"{str(directory)!r} is a file; give a directory.")
