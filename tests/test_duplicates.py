@@ -22,7 +22,7 @@ from utilities.collection_info import unstated_fingerprint
 from utilities.errors import InvalidArgument
 from utilities.image_files import read_pixels
 from utilities.milvus_utilities import create_collection, insert_embeddings, read_items
-from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Likeness, Picture, compare, find_in
+from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Detail, Likeness, Picture, compare, find_in
 from utilities.settings import Settings
 from utilities.thumbnails import SIDE, SheetGroup, group_sheet
 from utilities.videos import Sampling
@@ -216,7 +216,7 @@ def _likeness(outer: Image.Image, inner: Image.Image) -> Likeness | None:
     (placement,) = find_in(seen(outer, THUMBNAIL), [seen(inner, THUMBNAIL)])
     if placement.correlation < WORTH_A_LOOK:
         return None
-    return compare(seen(outer, DETAIL), seen(inner, DETAIL), placement)
+    return compare(Detail.of(seen(outer, DETAIL)), Detail.of(seen(inner, DETAIL)), placement)
 
 
 def test_all_but_the_best_are_moved(

@@ -11,19 +11,20 @@ assessment, 2004).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utilities.crops import Crop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Sides in pixels of the squares that pictures are squashed to: thumbnails, and for the comparison in detail.
+#: Side in pixels of thumbnails, and the most that a picture has for the comparison in detail.
 THUMBNAIL, DETAIL = 32, 512
 #: Correlation of thumbnails from which on a look at the details is worth its time; copies have 0.84 and more.
 WORTH_A_LOOK = 0.8
@@ -33,8 +34,8 @@ _CELLS = 16
 _STEP, _SCALES = 0.94, 8
 #: Standard deviation, in levels of 255, of what is no more than noise.
 _NOISE = 2.0
-#: Sides of the squares that are aligned, coarse and fine; how much smaller the pictures in detail are made before.
-_ALIGNED, _REDUCED = (24, 48), 4
+#: Sides of the squares that are aligned, coarse and fine, and of the smaller picture that they are taken from.
+_ALIGNED, _SMALL = (24, 48), 128
 #: Steps of an alignment at most, the gain in correlation that another one is worth, and the smallest part's side.
 _TIMES, _ENOUGH, _SMALLEST = 6, 3e-4, 0.5
 #: In the comparison in detail: pixels of a side at least and at most; of what there is, a part, since encoding has
@@ -62,6 +63,29 @@ class Picture:
     pixels: NDArray[np.uint8]
     #: Width and height of the upright file in pixels.
     size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A picture as it is compared in detail: what is asked of it many times, made once."""
+
+    #: As `Picture.size`.
+    size: tuple[int, int]
+    grey: Image.Image
+    #: At most `_SMALL` pixels wide and high, grey and in colour.
+    small: Image.Image
+    colours: Image.Image
+
+    @classmethod
+    def of(cls, picture: Picture) -> Detail:
+        """Of a picture with more pixels than a thumbnail has, up to `DETAIL`."""
+        image = Image.fromarray(picture.pixels)
+        colours = image.reduce(max(1, math.ceil(image.width / _SMALL)))
+        return cls(picture.size, image.convert("L"), colours.convert("L"), colours)
+
+    def mirrored(self) -> Detail:
+        """Left and right exchanged."""
+        return Detail(self.size, *map(ImageOps.mirror, (self.grey, self.small, self.colours)))
 
 
 @dataclass(frozen=True)
@@ -116,30 +140,27 @@ def find_in(outer: Picture, inners: Sequence[Picture]) -> list[Placement]:
     return [each for each in found if each is not None]
 
 
-def compare(outer: Picture, inner: Picture, placement: Placement) -> Likeness | None:
+def compare(outer: Detail, inner: Detail, placement: Placement) -> Likeness | None:
     """Whether two pictures are one, seen in detail, and how they differ; None if they are not.
 
     Args:
-        outer: of `DETAIL` pixels.
+        outer: a picture.
         inner: another one.
         placement: from `find_in`, of their thumbnails.
     """
     if placement.mirrored:
-        inner = Picture(inner.pixels[:, ::-1], inner.size)
-    outer_image, inner_image = Image.fromarray(outer.pixels), Image.fromarray(inner.pixels)
+        inner = inner.mirrored()
     edges = _edges(placement.part)
-    outer_grey, inner_grey = outer_image.convert("L"), inner_image.convert("L")
-    small = (outer_grey.reduce(_REDUCED), inner_grey.reduce(_REDUCED))
     for side in _ALIGNED:
-        edges = _align(*small, edges, side)
-    colours = (_pixels(outer_image, edges, THUMBNAIL), _pixels(inner_image, _WHOLE, THUMBNAIL))
+        edges = _align(outer.small, inner.small, edges, side)
+    colours = (_pixels(outer.colours, edges, THUMBNAIL), _pixels(inner.colours, _WHOLE, THUMBNAIL))
     correlation = _correlation(*colours)
     if correlation < _CORRELATED or _change_of_hue(*colours) > _HUE:
         return None
     left, top, right, bottom = edges
     shown = (outer.size[0] * (right - left), outer.size[1] * (bottom - top))
     side = int(np.clip(min(*shown, *inner.size) * _SHARP, _FEWEST, _MOST)) // _BLOCKS * _BLOCKS
-    structure = _structure(_pixels(outer_grey, edges, side), _pixels(inner_grey, _WHOLE, side))
+    structure = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side))
     same = structure > _SAME
     if len(same) < _FEWEST_BLOCKS or same.mean() < _SHARE:
         return None
