@@ -50,6 +50,11 @@ def run() -> str:
         people = test_data()
         if people:
             results["Labeled Faces in the Wild"] = measure(people / "data" / "lfw", ORIGINALS, Path(folder) / "two")
+    return report(results)
+
+
+def report(results: dict[str, Result]) -> str:
+    """What was measured on each set of photographs, as tables."""
     rows = [
         (
             name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +101,7 @@ def find_duplicates(
         DatabaseError: Milvus failed.
     """
     root = info.root or Path()
-    there = np.array([os.path.isfile(root / path) for path in items["path"]], bool)  # noqa: PTH113
+    there = np.array([(root / path).is_file() for path in items["path"]], bool)
     gone = int((~there).sum())
     items = items[there].assign(pixels=items["width"] * items["height"])
     items = items.sort_values(["pixels", "file_size", "path"], ascending=[False, False, True], ignore_index=True)
