@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pymilvus import MilvusClient
 
 from benchmarks.altered_images import write_copies
@@ -118,8 +118,9 @@ def test_groups_do_not_chain(lite: MilvusClient, settings: Settings, tmp_path: P
     first = photograph(1, (320, 320))
     second, third = first.copy(), first.copy()
     for image, corners in ((second, [(0, 0)]), (third, [(0, 0), (190, 190)])):
-        for corner in corners:  # Each patch hides an eighth.
-            image.paste(Image.new("RGB", (113, 113), (128, 128, 128)), corner)
+        for left, top in corners:  # In an eighth each there is nothing fine to be seen any more.
+            patch = (left, top, left + 113, top + 113)
+            image.paste(first.crop(patch).filter(ImageFilter.GaussianBlur(30)), patch)
     first.save(tree / "first.png")
     second.resize((300, 300)).save(tree / "second.png")
     third.resize((280, 280)).save(tree / "third.png")
@@ -171,6 +172,7 @@ def _page(seed: int) -> Image.Image:
     """A page of text, alike in its lines and margins."""
     random = np.random.default_rng(seed)
     page = Image.new("RGB", (1_000, 1_400), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
     words = [
         "of",
         "the party",
@@ -186,7 +188,10 @@ def _page(seed: int) -> Image.Image:
         "net",
     ]
     for top in range(100, 1_300, 30):
-        ImageDraw.Draw(page).text((90, top), " ".join(random.choice(words, 12)), "black", ImageFont.load_default(20))
+        line = ""
+        while draw.textlength(line, font) < 780:
+            line += f"{random.choice(words)} "
+        draw.text((90, top), line, "black", font)
     return page
 
 
