@@ -195,6 +195,28 @@ def _page(seed: int) -> Image.Image:
     return page
 
 
+def _slide(bullets: int) -> Image.Image:
+    """A title, and so many of the lines of a list, the rest of which is to come."""
+    slide = Image.new("RGB", (960, 540), "white")
+    draw = ImageDraw.Draw(slide)
+    draw.rectangle((0, 0, 960, 90), "#204080")
+    draw.text((40, 24), "What was found in the third year", "white", ImageFont.load_default(40))
+    for number in range(bullets):
+        text = f"{number + 1}. The {number + 3} plots by the river bear fruit again"
+        draw.text((60, 130 + 95 * number), text, "black", ImageFont.load_default(36))
+    return slide
+
+
+def _note(lines: int) -> Image.Image:
+    """A photograph, and below it so many lines of text."""
+    note = Image.new("RGB", (480, 640), "white")
+    note.paste(photograph(7, (480, 320)))
+    for number in range(lines):
+        text = "Seen by the river, late in the day, from the bridge"
+        ImageDraw.Draw(note).text((16, 345 + 48 * number), text, "black", ImageFont.load_default(20))
+    return note
+
+
 def _sign(colour: str) -> Image.Image:
     sign = Image.new("RGB", (200, 200), "white")
     ImageDraw.Draw(sign).ellipse((30, 30, 170, 170), colour)
@@ -212,6 +234,11 @@ def test_each_lies_in_the_other(tmp_path: Path) -> None:
     part = likeness.placement.part
     np.testing.assert_allclose([part.left, part.top, part.width, part.height], [0.1, 0.1, 0.8, 0.833], atol=0.01)
     assert _likeness(outer, photograph(2, (400, 300))) is None
+
+
+def test_what_is_blank_in_one_and_written_in_the_other_is_not_the_same() -> None:
+    assert _likeness(_note(6), _note(0)) is None
+    assert [_likeness(_slide(more), _slide(fewer)) for more, fewer in ((2, 1), (4, 2), (4, 1))] == [None] * 3
 
 
 def _likeness(outer: Image.Image, inner: Image.Image) -> Likeness | None:

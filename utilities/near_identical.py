@@ -4,8 +4,8 @@ A network does not tell that: for it two photographs of one cup may lie nearer t
 detail of it. Here one picture, the inner, is looked for in the other, the outer. First among small thumbnails, by
 normalized cross-correlation (Lewis, Fast normalized cross-correlation, 1995) with parts of the outer of all places and
 some scales; then in detail: the part is aligned by least squares (Lucas and Kanade, An iterative image registration
-technique, 1981), and the two are compared block by block by the structure term of SSIM (Wang et al., Image quality
-assessment, 2004).
+technique, 1981), and the two are compared block by block by the terms of SSIM for contrast and structure (Wang et al.,
+Image quality assessment, 2004, eq. 9 and 10, with C3 = C2 / 2: their product).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _BLOCKS, _BLOCK = 8, 16
 _CONTRAST = 58.5
 #: Structure from which on a block shows the same in both; the part of the blocks with structure that must, since a text
 #: may lie on the others; and of how many at least.
-_SAME, _SHARE, _FEWEST_BLOCKS = 0.8, 0.8, 4
+_SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.8, 4
 #: Correlation of the whole, and levels of 255 by which hues may differ.
 _CORRELATED, _HUE = 0.85, 24.0
 #: More than rounding and inexact alignment: levels of 255 by which colours differ, the part of a side that is cut off,
@@ -330,7 +330,7 @@ def _structure(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[
     first, second = (_blocks(each * (spread.min() / own)) for each, own in zip((one, other), spread, strict=True))
     variances = [np.einsum("ij,ij->i", each, each) / each.shape[1] for each in (first, second)]
     covariance = np.einsum("ij,ij->i", first, second) / first.shape[1]
-    structure = (covariance + _CONTRAST / 2) / (np.sqrt(variances[0] * variances[1]) + _CONTRAST / 2)
+    structure = (2 * covariance + _CONTRAST) / (variances[0] + variances[1] + _CONTRAST)
     return np.asarray(structure[np.maximum(*variances) > _CONTRAST], np.float32)
 
 
