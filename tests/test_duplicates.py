@@ -118,8 +118,8 @@ def test_groups_do_not_chain(lite: MilvusClient, settings: Settings, tmp_path: P
     first = photograph(1, (320, 320))
     second, third = first.copy(), first.copy()
     for image, corners in ((second, [(0, 0)]), (third, [(0, 0), (190, 190)])):
-        for left, top in corners:  # In an eighth each there is nothing fine to be seen any more.
-            patch = (left, top, left + 113, top + 113)
+        for left, top in corners:  # In a seventh each there is nothing fine to be seen any more.
+            patch = (left, top, left + 120, top + 120)
             image.paste(first.crop(patch).filter(ImageFilter.GaussianBlur(30)), patch)
     first.save(tree / "first.png")
     second.resize((300, 300)).save(tree / "second.png")

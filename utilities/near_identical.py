@@ -11,7 +11,6 @@ Image quality assessment, 2004, eq. 9 and 10, with C3 = C2 / 2: their product).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,9 +34,9 @@ _STEP, _SCALES = 0.94, 8
 #: Standard deviation, in levels of 255, of what is no more than noise.
 _NOISE = 2.0
 #: Sides of the squares that are aligned, coarse and fine, and of the smaller picture that they are taken from.
-_ALIGNED, _SMALL = (24, 48), 128
+_ALIGNED, _SMALL = (24, 64), 192
 #: Steps of an alignment at most, the gain in correlation that another one is worth, and the smallest part's side.
-_TIMES, _ENOUGH, _SMALLEST = 6, 3e-4, 0.5
+_TIMES, _ENOUGH, _SMALLEST = 6, 1e-4, 0.5
 #: In the comparison in detail: pixels of a side at least and at most; of what there is, a part, since encoding has
 #: blurred the rest.
 _FEWEST, _MOST, _SHARP = 32, 384, 2 / 3
@@ -47,7 +46,7 @@ _BLOCKS, _BLOCK = 8, 16
 _CONTRAST = 58.5
 #: Structure from which on a block shows the same in both; the part of the blocks with structure that must, since a text
 #: may lie on the others; and of how many at least.
-_SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.8, 4
+_SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.78, 4
 #: Correlation of the whole, and levels of 255 by which hues may differ.
 _CORRELATED, _HUE = 0.85, 24.0
 #: More than rounding and inexact alignment: levels of 255 by which colours differ, the part of a side that is cut off,
@@ -80,7 +79,8 @@ class Detail:
     def of(cls, picture: Picture) -> Detail:
         """Of a picture with more pixels than a thumbnail has, up to `DETAIL`."""
         image = Image.fromarray(picture.pixels)
-        colours = image.reduce(max(1, math.ceil(image.width / _SMALL)))
+        side = min(image.width, _SMALL)  # Not by `reduce`, which would move what lies at the right and below.
+        colours = image.resize((side, side), Image.Resampling.BILINEAR)
         return cls(picture.size, image.convert("L"), colours.convert("L"), colours)
 
     def mirrored(self) -> Detail:
