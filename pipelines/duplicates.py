@@ -197,6 +197,8 @@ def _move(root: Path, best: Duplicate, each: Duplicate, directory: Path) -> str 
         return "it is gone or has changed since it was loaded; load the tree again"
     if file.is_symlink():
         return "it is a link"
+    if (root / best.path).resolve() == file.resolve():
+        return f"its best, {best.path}, is a link to it"
     try:
         set_aside(file, directory / each.path)
     except OSError as error:

@@ -285,6 +285,22 @@ def test_a_group_whose_best_is_gone_stays(lite: MilvusClient, settings: Settings
     assert "its best" in moved.left[0].reason
 
 
+def test_what_the_best_leads_to_stays(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "real").mkdir(parents=True)
+    photograph(1).save(tree / "real" / "a.png")
+    (tree / "a.png").symlink_to("real/a.png")
+    photograph(2).save(tree / "real" / "b.png")
+    shutil.copyfile(tree / "real" / "b.png", tree / "b.png")
+    load_tree(lite, tree, settings)
+    found = find(settings, tmp_path / "out")
+    assert paths(found) == [["a.png", "real/a.png"], ["b.png", "real/b.png"]]
+    moved = duplicates.move(found, tmp_path / "aside", settings)
+    assert [(each.path, each.reason) for each in moved.left] == [("real/a.png", "its best, a.png, is a link to it")]
+    assert (tree / "a.png").is_file()
+    assert moved.moved == 1
+
+
 def test_a_folder_in_the_tree_is_refused(lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path) -> None:
     load_tree(lite, copies, settings)
     for place in (copies, copies / "aside", tmp_path):
