@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import answers, chart, decode, faces, load, precision, query, reload, search, serve, videos
+from benchmarks import answers, chart, decode, duplicates, faces, load, precision, query, reload, search, serve, videos
 from benchmarks.report import RESULTS, write
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
@@ -14,6 +14,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "load": load.run,
     "faces": faces.run,
     "videos": videos.run,
+    "duplicates": duplicates.run,
     "query": query.run,
     "reload": reload.run,
     "search": search.run,

@@ -20,12 +20,12 @@ from utilities.milvus_utilities import connect, delete_items, describe_collectio
 from utilities.set_aside import is_as_loaded, refuse_folder_of_tree, set_aside
 from utilities.settings import Settings
 from utilities.stopping import PutOff
-from utilities.thumbnails import group_sheet, read_thumbnails
+from utilities.thumbnails import SheetGroup, group_sheet, read_thumbnails
 
 logger = logging.getLogger(__name__)
 
 #: Groups of a contact sheet, and files of each that it shows.
-GROUPS, SHOWN = 20, 14
+GROUPS, SHOWN = 24, 14
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,8 @@ def _move(root: Path, best: Duplicate, each: Duplicate, directory: Path) -> str 
         return "it is gone or has changed since it was loaded; load the tree again"
     if file.is_symlink():
         return "it is a link"
+    if (root / best.path).resolve() == file.resolve():
+        return f"its best, {best.path}, is a link to it"
     try:
         set_aside(file, directory / each.path)
     except OSError as error:
@@ -209,18 +211,15 @@ def _draw(root: Path, groups: list[list[Duplicate]], out: Path, settings: Settin
     digits = len(str(len(pages)))
     sheets = []
     for number, page in enumerate(pages):
-        shown = [each for group in page for each in group[:SHOWN]]
-        thumbnails = iter(
-            read_thumbnails([root / each.path for each in shown], [None] * len(shown), settings, progress=False)
-        )
-        rows = []
+        files = [root / each.path for group in page for each in group[:SHOWN]]
+        thumbnails = iter(read_thumbnails(files, [None] * len(files), settings, progress=False))
+        shown = []
         for place, group in enumerate(page, start=number * GROUPS + 1):
-            more = f", the best {SHOWN}" if len(group) > SHOWN else ""
-            rows.append(
-                (f"{place}: {len(group):,} files{more}", [(next(thumbnails), _caption(each)) for each in group[:SHOWN]])
-            )
+            some = group[:SHOWN]
+            heading = f"{place}: {len(group):,} files" + (f", the best {SHOWN}" if len(group) > SHOWN else "")
+            shown.append(SheetGroup(heading, [next(thumbnails) for _ in some], [_caption(each) for each in some]))
         sheet = out / f"duplicates_{number + 1:0{digits}}.png"
-        group_sheet(rows).save(sheet)
+        group_sheet(shown).save(sheet)
         sheets.append(sheet)
     return sheets
 

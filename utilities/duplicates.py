@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,17 @@ from utilities.errors import ImageError
 from utilities.evaluation import leave_one_out
 from utilities.failures import Failure
 from utilities.image_files import open_scaled
-from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Likeness, Picture, Placement, compare, find_in
+from utilities.near_identical import (
+    DETAIL,
+    THUMBNAIL,
+    WORTH_A_LOOK,
+    Detail,
+    Likeness,
+    Picture,
+    Placement,
+    compare,
+    find_in,
+)
 from utilities.set_aside import is_as_loaded
 from utilities.settings import Settings
 from utilities.streams import in_order, processors
@@ -38,11 +47,13 @@ Result = TypeVar("Result")
 #: Nearest neighbours of an item, byte-identical files left out, among which its copies are looked for. How near they
 #: must be is not asked, which no two networks and metrics would agree on.
 CANDIDATES = 20
-#: Pictures that are kept in detail, of 768 KiB each.
+#: Pictures that are kept in detail, of 320 KiB each at most.
 KEPT = 256
 
 #: Rows of items by the outer and the inner picture.
-_Placements = Mapping[tuple[int, int], Placement]
+_Placements: TypeAlias = Mapping[tuple[int, int], Placement]
+#: Rows that are one picture, the best first, and in words how each differs from it.
+_Star: TypeAlias = dict[int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -91,14 +102,14 @@ def find_duplicates(
         DatabaseError: Milvus failed.
     """
     root = info.root or Path()
-    there = np.array([os.path.isfile(root / path) for path in items["path"]], bool)  # noqa: PTH113
+    there = np.array([(root / path).is_file() for path in items["path"]], bool)
     gone = int((~there).sum())
     items = items[there].assign(pixels=items["width"] * items["height"])
     items = items.sort_values(["pixels", "file_size", "path"], ascending=[False, False, True], ignore_index=True)
     same = _by_content(root, items)
     firsts = np.array(sorted(same), np.int64)
     candidates = _candidates(client, info, items, firsts, progress)
-    reader = _Reader(root, items["path"].tolist(), settings)
+    reader = _Reader(root, items, settings)
     thumbnails, failures = _thumbnails(reader, sorted(candidates), progress)
     groups = []
     with threadpool_limits(1):  # The matrices are small, and there are threads enough: more only wait for each other.
@@ -107,7 +118,7 @@ def find_duplicates(
             groups.append(_group(items, same, star))
             for row in star:
                 del same[row]
-    groups += [_group(items, same, {row: None}) for row, others in same.items() if len(others) > 1]
+    groups += [_group(items, same, {row: ()}) for row, others in same.items() if len(others) > 1]
     groups.sort(key=lambda group: (-len(group.rows), items["path"][group.rows[0]]))
     return Found(items, groups, gone, failures)
 
@@ -145,8 +156,10 @@ def _candidates(
 class _Reader:
     """Reads the files of items; called by threads."""
 
-    def __init__(self, root: Path, paths: Sequence[str], settings: Settings) -> None:
-        self._root, self._paths, self._settings = root, paths, settings
+    def __init__(self, root: Path, items: pd.DataFrame, settings: Settings) -> None:
+        self._root, self._settings = root, settings
+        self._paths: list[str] = items["path"].tolist()
+        self._sides: list[int] = items[["width", "height"]].max(axis=1).clip(2 * THUMBNAIL, DETAIL).tolist()
         #: (row) -> the picture in detail, or None where the file cannot be read any more.
         self.detail = lru_cache(KEPT)(self._detail)
 
@@ -158,9 +171,9 @@ class _Reader:
         except ImageError as error:
             return Failure(path, str(error))
 
-    def _detail(self, row: int) -> Picture | None:
-        picture = self.read(row, DETAIL)
-        return picture if isinstance(picture, Picture) else None
+    def _detail(self, row: int) -> Detail | None:
+        picture = self.read(row, self._sides[row])
+        return Detail.of(picture) if isinstance(picture, Picture) else None
 
 
 def _in_threads(
@@ -203,56 +216,59 @@ def _placements(
 
 def _stars(
     thumbnails: Mapping[int, Picture], placements: _Placements, reader: _Reader, progress: bool
-) -> Iterator[dict[int, tuple[str, ...] | None]]:
-    """Rows that are one picture with the best of them: by their rows, the best first, how they differ from it."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    if not placements:
-        return
-    pairs = np.array(list(placements), np.int64)
-    count = int(pairs.max()) + 1
-    alike = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), (count, count))
-    _, codes = connected_components(alike, directed=False)
+) -> Iterator[_Star]:
+    """Rows that are one picture with the best of them."""
     near: dict[int, set[int]] = defaultdict(set)
-    components: dict[int, set[int]] = defaultdict(set)
-    for one, other in pairs.tolist():
+    for one, other in placements:
         near[one].add(other)
         near[other].add(one)
-        components[int(codes[one])] |= {one, other}
-
-    def of_component(rows: set[int]) -> list[dict[int, tuple[str, ...] | None]]:
-        """The best takes what is one picture with it, the best of what is left does, and so on."""
-        stars = []
-        left = sorted(rows, reverse=True)
-        free = set(rows)
-        while left:
-            best = left.pop()
-            if best not in free:
-                continue
-            free.remove(best)
-            star: dict[int, tuple[str, ...] | None] = {best: None}
-            waiting, seen = sorted(near[best]), {best}
-            while waiting:
-                row = waiting.pop()
-                if row in seen or row not in free:
-                    continue
-                seen.add(row)
-                differences = _differences(best, row, thumbnails, placements, reader)
-                if differences:
-                    star[row] = differences
-                    free.remove(row)
-                    waiting += sorted(near[row])
-            if len(star) > 1:
-                stars.append(star)
-        return stars
-
-    for stars in _in_threads(of_component, list(components.values()), "verifying", "group", progress):
+    differences = partial(_differences, thumbnails=thumbnails, placements=placements, reader=reader)
+    for stars in _in_threads(
+        lambda rows: _stars_among(rows, near, differences), list(_components(near)), "verifying", "group", progress
+    ):
         yield from stars
 
 
+def _components(near: Mapping[int, set[int]]) -> Iterator[set[int]]:
+    """Rows that are joined by any number of steps: no two of different ones need be compared."""
+    seen: set[int] = set()
+    for row in near:
+        if row not in seen:
+            component, waiting = {row}, [row]
+            while waiting:
+                further = near[waiting.pop()] - component
+                component |= further
+                waiting += further
+            seen |= component
+            yield component
+
+
+def _stars_among(
+    rows: set[int], near: Mapping[int, set[int]], differences: Callable[[int, int], tuple[str, ...]]
+) -> list[_Star]:
+    """The best takes what is one picture with it; of what is left, the best does; and so on."""
+    stars = []
+    free = set(rows)
+    for best in sorted(rows):
+        if best not in free:
+            continue
+        star: _Star = {best: ()}
+        seen, waiting = {best}, [best]
+        while waiting:
+            for row in sorted((near[waiting.pop()] & free) - seen):
+                seen.add(row)
+                words = differences(best, row)
+                if words:
+                    star[row] = words
+                    waiting.append(row)
+        free -= star.keys()
+        if len(star) > 1:
+            stars.append(star)
+    return stars
+
+
 def _differences(
-    best: int, row: int, thumbnails: Mapping[int, Picture], placements: _Placements, reader: _Reader
+    best: int, row: int, *, thumbnails: Mapping[int, Picture], placements: _Placements, reader: _Reader
 ) -> tuple[str, ...]:
     """How a picture differs from the best, if they are one; else nothing.
 
@@ -282,7 +298,7 @@ def _words(likeness: Likeness, *, best_is_outer: bool) -> tuple[str, ...]:
     return tuple(word for word, is_so in told.items() if is_so) or ("re-encoded",)
 
 
-def _group(items: pd.DataFrame, same: Mapping[int, list[int]], star: Mapping[int, tuple[str, ...] | None]) -> Group:
+def _group(items: pd.DataFrame, same: Mapping[int, list[int]], star: _Star) -> Group:
     """A star, with the byte-identical files of its members."""
     best = next(iter(star))
     members = {row: words or ("identical",) for first, words in star.items() for row in same[first]}

@@ -4,8 +4,8 @@ A network does not tell that: for it two photographs of one cup may lie nearer t
 detail of it. Here one picture, the inner, is looked for in the other, the outer. First among small thumbnails, by
 normalized cross-correlation (Lewis, Fast normalized cross-correlation, 1995) with parts of the outer of all places and
 some scales; then in detail: the part is aligned by least squares (Lucas and Kanade, An iterative image registration
-technique, 1981), and the two are compared block by block by the structure term of SSIM (Wang et al., Image quality
-assessment, 2004).
+technique, 1981), and the two are compared block by block by the terms of SSIM for contrast and structure (Wang et al.,
+Image quality assessment, 2004, eq. 9 and 10, with C3 = C2 / 2: their product).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utilities.crops import Crop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Sides in pixels of the squares that pictures are squashed to: thumbnails, and for the comparison in detail.
+#: Side in pixels of thumbnails, and the most that a picture has for the comparison in detail.
 THUMBNAIL, DETAIL = 32, 512
 #: Correlation of thumbnails from which on a look at the details is worth its time; copies have 0.84 and more.
 WORTH_A_LOOK = 0.8
@@ -33,10 +33,10 @@ _CELLS = 16
 _STEP, _SCALES = 0.94, 8
 #: Standard deviation, in levels of 255, of what is no more than noise.
 _NOISE = 2.0
-#: Sides of the squares that are aligned, coarse and fine; how much smaller the pictures in detail are made before.
-_ALIGNED, _REDUCED = (24, 48), 4
+#: Sides of the squares that are aligned, coarse and fine, and of the smaller picture that they are taken from.
+_ALIGNED, _SMALL = (24, 64), 192
 #: Steps of an alignment at most, the gain in correlation that another one is worth, and the smallest part's side.
-_TIMES, _ENOUGH, _SMALLEST = 6, 3e-4, 0.5
+_TIMES, _ENOUGH, _SMALLEST = 6, 1e-4, 0.5
 #: In the comparison in detail: pixels of a side at least and at most; of what there is, a part, since encoding has
 #: blurred the rest.
 _FEWEST, _MOST, _SHARP = 32, 384, 2 / 3
@@ -46,7 +46,7 @@ _BLOCKS, _BLOCK = 8, 16
 _CONTRAST = 58.5
 #: Structure from which on a block shows the same in both; the part of the blocks with structure that must, since a text
 #: may lie on the others; and of how many at least.
-_SAME, _SHARE, _FEWEST_BLOCKS = 0.8, 0.8, 4
+_SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.78, 4
 #: Correlation of the whole, and levels of 255 by which hues may differ.
 _CORRELATED, _HUE = 0.85, 24.0
 #: More than rounding and inexact alignment: levels of 255 by which colours differ, the part of a side that is cut off,
@@ -62,6 +62,30 @@ class Picture:
     pixels: NDArray[np.uint8]
     #: Width and height of the upright file in pixels.
     size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A picture as it is compared in detail: what is asked of it many times, made once."""
+
+    #: As `Picture.size`.
+    size: tuple[int, int]
+    grey: Image.Image
+    #: At most `_SMALL` pixels wide and high, grey and in colour.
+    small: Image.Image
+    colours: Image.Image
+
+    @classmethod
+    def of(cls, picture: Picture) -> Detail:
+        """Of a picture with more pixels than a thumbnail has, up to `DETAIL`."""
+        image = Image.fromarray(picture.pixels)
+        side = min(image.width, _SMALL)  # Not by `reduce`, which would move what lies at the right and below.
+        colours = image.resize((side, side), Image.Resampling.BILINEAR)
+        return cls(picture.size, image.convert("L"), colours.convert("L"), colours)
+
+    def mirrored(self) -> Detail:
+        """Left and right exchanged."""
+        return Detail(self.size, *map(ImageOps.mirror, (self.grey, self.small, self.colours)))
 
 
 @dataclass(frozen=True)
@@ -116,30 +140,27 @@ def find_in(outer: Picture, inners: Sequence[Picture]) -> list[Placement]:
     return [each for each in found if each is not None]
 
 
-def compare(outer: Picture, inner: Picture, placement: Placement) -> Likeness | None:
+def compare(outer: Detail, inner: Detail, placement: Placement) -> Likeness | None:
     """Whether two pictures are one, seen in detail, and how they differ; None if they are not.
 
     Args:
-        outer: of `DETAIL` pixels.
+        outer: a picture.
         inner: another one.
         placement: from `find_in`, of their thumbnails.
     """
     if placement.mirrored:
-        inner = Picture(inner.pixels[:, ::-1], inner.size)
-    outer_image, inner_image = Image.fromarray(outer.pixels), Image.fromarray(inner.pixels)
+        inner = inner.mirrored()
     edges = _edges(placement.part)
-    outer_grey, inner_grey = outer_image.convert("L"), inner_image.convert("L")
-    small = (outer_grey.reduce(_REDUCED), inner_grey.reduce(_REDUCED))
     for side in _ALIGNED:
-        edges = _align(*small, edges, side)
-    colours = (_pixels(outer_image, edges, THUMBNAIL), _pixels(inner_image, _WHOLE, THUMBNAIL))
+        edges = _align(outer.small, inner.small, edges, side)
+    colours = (_pixels(outer.colours, edges, THUMBNAIL), _pixels(inner.colours, _WHOLE, THUMBNAIL))
     correlation = _correlation(*colours)
     if correlation < _CORRELATED or _change_of_hue(*colours) > _HUE:
         return None
     left, top, right, bottom = edges
     shown = (outer.size[0] * (right - left), outer.size[1] * (bottom - top))
     side = int(np.clip(min(*shown, *inner.size) * _SHARP, _FEWEST, _MOST)) // _BLOCKS * _BLOCKS
-    structure = _structure(_pixels(outer_grey, edges, side), _pixels(inner_grey, _WHOLE, side))
+    structure = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side))
     same = structure > _SAME
     if len(same) < _FEWEST_BLOCKS or same.mean() < _SHARE:
         return None
@@ -309,7 +330,7 @@ def _structure(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[
     first, second = (_blocks(each * (spread.min() / own)) for each, own in zip((one, other), spread, strict=True))
     variances = [np.einsum("ij,ij->i", each, each) / each.shape[1] for each in (first, second)]
     covariance = np.einsum("ij,ij->i", first, second) / first.shape[1]
-    structure = (covariance + _CONTRAST / 2) / (np.sqrt(variances[0] * variances[1]) + _CONTRAST / 2)
+    structure = (2 * covariance + _CONTRAST) / (variances[0] + variances[1] + _CONTRAST)
     return np.asarray(structure[np.maximum(*variances) > _CONTRAST], np.float32)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
+import tempfile
 from pathlib import Path
 
 from utilities.errors import InvalidArgument
@@ -15,7 +16,7 @@ def refuse_folder_of_tree(directory: Path, root: Path) -> None:
     Raises:
         InvalidArgument: the folder lies in the tree, or the tree in the folder, or it is a file.
     """
-    there = directory.resolve()
+    there, root = directory.resolve(), root.resolve()
     if there.is_relative_to(root) or root.is_relative_to(there):
         raise InvalidArgument(
             f"Of {str(directory)!r} and the tree {str(root)!r} one lies in the other: files moved there would be "
@@ -39,9 +40,33 @@ def set_aside(file: Path, target: Path) -> None:
 
     Raises:
         FileExistsError: there is something at the target.
-        OSError: it could not be moved, and lies where it was.
+        OSError: it could not be moved, and lies where it was; nothing of it is at the target.
     """
-    if os.path.lexists(target):
-        raise FileExistsError(f"there is a {str(target)!r} already")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(file, target)
+    try:
+        _rename(file, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+            copy = Path(folder, "copy")
+            shutil.copy2(file, copy)
+            _rename(copy, target)
+        try:
+            file.unlink()
+        except OSError:
+            target.unlink()
+            raise
+
+
+def _rename(file: Path, target: Path) -> None:
+    """Give a file a name that nothing has."""
+    try:
+        target.touch(exist_ok=False)  # Else what comes to have the name now would be overwritten.
+    except FileExistsError:
+        raise FileExistsError(f"there is a {str(target)!r} already") from None
+    try:
+        file.replace(target)
+    except BaseException:
+        target.unlink()
+        raise

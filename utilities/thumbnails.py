@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,45 +106,75 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], columns: int = 8) 
     return canvas
 
 
-def group_sheet(
-    groups: Sequence[tuple[str, Sequence[tuple[Image.Image, Sequence[str]]]]], columns: int = 7
-) -> Image.Image:
-    """Groups of pictures below each other, each below its heading; the first of a group is framed.
+@dataclass(frozen=True)
+class SheetGroup:
+    """Pictures that belong together, for `group_sheet`."""
+
+    heading: str
+    #: At most `SIDE` pixels wide and high.
+    pictures: list[Image.Image]
+    #: The lines below each.
+    captions: list[list[str]]
+
+
+def group_sheet(groups: Sequence[SheetGroup], columns: int = 7) -> Image.Image:
+    """Groups of pictures in rows, each group below its heading and with its first picture framed.
 
     Args:
-        groups: of each its heading, and its pictures, at most `SIDE` pixels wide and high, with the lines below them.
+        groups: in their order; a row holds as many whole ones as fit, and one that does not fit has rows of its own.
         columns: pictures in a row.
     """
-    gap, width, line, heading = 16, 150, 15, 30
-    font = ImageFont.load_default(11)
-    lines = max((len(caption) for _, members in groups for _, caption in members), default=0)
-    cell = SIDE + 8 + lines * line + gap
-    heights = [heading + math.ceil(len(members) / columns) * cell + gap // 2 for _, members in groups]
-    canvas = Image.new("RGB", (gap + columns * (width + gap), gap + sum(heights)), "white")
+    gap, width, line, above = 20, 150, 16, 30
+    lines = max((len(caption) for group in groups for caption in group.captions), default=0)
+    cell = above + SIDE + 10 + lines * line + gap
+    starts = _flow([len(group.pictures) for group in groups], columns)
+    cells = [
+        start + number for start, group in zip(starts, groups, strict=True) for number in range(len(group.pictures))
+    ]
+    rows = max(cells, default=0) // columns + 1
+    canvas = Image.new("RGB", (gap + columns * (width + gap), gap // 2 + rows * cell), "white")
     draw = ImageDraw.Draw(canvas)
-    top = gap
-    for (title, members), height in zip(groups, heights, strict=True):
-        draw.text((gap, top), title, fill="#22303a", font=ImageFont.load_default(15))
-        for number, (picture, caption) in enumerate(members):
-            row, column = divmod(number, columns)
-            left, upper = gap + column * (width + gap), top + heading + row * cell
-            corner = (left, upper + SIDE - picture.height)
-            canvas.paste(picture, corner)
+    small, large = _font(11), _font(14)
+    for start, group in zip(starts, groups, strict=True):
+        for number, (picture, caption) in enumerate(zip(group.pictures, group.captions, strict=True)):
+            row, column = divmod(start + number, columns)
+            left, top = gap + column * (width + gap), gap // 2 + row * cell
+            upper = top + above + SIDE - picture.height
+            canvas.paste(picture, (left, upper))
             if number == 0:
-                frame = (corner[0] - 4, corner[1] - 4, corner[0] + picture.width + 3, upper + SIDE + 3)
+                draw.text((left, top), group.heading, fill="#22303a", font=large)
+                frame = (left - 4, upper - 4, left + picture.width + 3, upper + picture.height + 3)
                 draw.rectangle(frame, outline="#1b7f4b", width=2)
+                if column:
+                    rule = left - gap // 2
+                    draw.line((rule, top + 4, rule, top + cell - gap), fill="#c9d0d6")
             for place, text in enumerate(caption):
-                colour = "#22303a" if place == 0 else "#5c6b77"
-                draw.text(
-                    (left, upper + SIDE + 8 + place * line), _shortened(text, width, font), fill=colour, font=font
-                )
-        top += height
-        if top < canvas.height:
-            draw.line((gap, top - gap // 2, canvas.width - gap, top - gap // 2), fill="#d9dde0")
+                below = (left, top + above + SIDE + 8 + place * line)
+                draw.text(below, _shortened(text, width, small), fill="#5c6b77" if place else "#22303a", font=small)
     return canvas
 
 
-def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _flow(sizes: Sequence[int], columns: int) -> list[int]:
+    """The cell at which each group begins, counted from left to right and from above."""
+    starts, cell = [], 0
+    for size in sizes:
+        if cell % columns + size > columns:
+            cell = math.ceil(cell / columns) * columns
+        starts.append(cell)
+        cell += size
+        if size > columns:
+            cell = math.ceil(cell / columns) * columns
+    return starts
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """One with more letters than Pillow's own, which file names may need."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """A text that is no wider, without what lies in its middle if need be: names differ at their ends."""
     kept = len(text)
     shown = text
