@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pymilvus import MilvusClient
 
@@ -20,12 +21,13 @@ from pipelines import duplicates, manage
 from tests.conftest import MeanColour
 from utilities.collection_info import unstated_fingerprint
 from utilities.errors import InvalidArgument
-from utilities.image_files import read_pixels
+from utilities.image_files import open_image
 from utilities.milvus_utilities import create_collection, insert_embeddings, read_items
 from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Detail, Likeness, Picture, compare, find_in
 from utilities.settings import Settings
 from utilities.thumbnails import SIDE, SheetGroup, group_sheet
 from utilities.videos import Sampling
+from utilities.views import squashed
 
 
 def photograph(seed: int, size: tuple[int, int] = (240, 180)) -> Image.Image:
@@ -45,11 +47,11 @@ def load_tree(client: MilvusClient, root: Path, settings: Settings, metric: str 
     embedder = MeanColour()
     files = sorted(file for file in root.rglob("*.*") if file.is_file())
 
-    def pixels(file: Path) -> np.ndarray:
+    def pixels(file: Path) -> NDArray[np.uint8]:
         try:
-            return read_pixels(file, embedder.input_size)[0]
+            return embedder.see(open_image(file))
         except Exception:
-            return np.zeros((embedder.input_size, embedder.input_size, 3), np.uint8)
+            return np.zeros(embedder.input_shape, np.uint8)
 
     embeddings = embedder.embed(np.stack([pixels(file) for file in files]))
     create_collection(client, "pictures", dimension=3, metric=metric, fingerprint=embedder.fingerprint, root=root)
@@ -243,7 +245,7 @@ def test_what_is_blank_in_one_and_written_in_the_other_is_not_the_same() -> None
 
 def _likeness(outer: Image.Image, inner: Image.Image) -> Likeness | None:
     def seen(image: Image.Image, side: int) -> Picture:
-        return Picture(*read_pixels(image, side))
+        return Picture(squashed(image, side), image.size)
 
     (placement,) = find_in(seen(outer, THUMBNAIL), [seen(inner, THUMBNAIL)])
     if placement.correlation < WORTH_A_LOOK:
