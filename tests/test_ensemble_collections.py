@@ -172,7 +172,7 @@ def test_python_inserts_vectors_side_by_side(lite: MilvusClient, settings: Setti
 def test_a_server_that_is_too_old_says_what_it_lacks(
     server: MilvusClient, milvus_server: str, colour_tree: Path, settings: Settings
 ) -> None:
-    with pytest.raises(InvalidArgument, match=r"version 2\.3\.5, which has one vector field.*no hybrid.* 2\.4"):
+    with pytest.raises(InvalidArgument, match=r"version 2\.3\.5.*, which has one vector field.*no hybrid.* 2\.4"):
         load.run(colour_tree, embedder=ENSEMBLE, settings=replace(settings, milvus_uri=milvus_server), progress=False)
     assert server.list_collections() == []
 

@@ -239,7 +239,7 @@ def test_a_copy_that_was_interrupted_is_completed(
         raise Stopped("Stopped.", 2)
 
     with monkeypatch.context() as patch:
-        patch.setattr("utilities.reduced_collections.insert_items", interrupted)
+        patch.setattr("utilities.copied_collections.insert_items", interrupted)
         with pytest.raises(
             Stopped, match=r"^Stopped with 0 of \d+ items in 'less'; the same command goes on"
         ) as stopped:
