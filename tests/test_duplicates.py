@@ -24,7 +24,7 @@ from utilities.image_files import read_pixels
 from utilities.milvus_utilities import create_collection, insert_embeddings, read_items
 from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Detail, Likeness, Picture, compare, find_in
 from utilities.settings import Settings
-from utilities.thumbnails import SIDE, SheetGroup, group_sheet
+from utilities.thumbnails import SIDE, SheetGroup, _fitted, _font, group_sheet
 from utilities.videos import Sampling
 
 
@@ -405,6 +405,15 @@ def test_a_sheet_puts_groups_side_by_side() -> None:
     assert one.height < two.height
     colours = {colour: count for count, colour in two.getcolors(100_000) or []}
     assert (colours[(255, 0, 0)], colours[(0, 0, 255)]) == (3 * SIDE**2, 2 * SIDE**2)
+
+
+def test_what_differs_is_told_in_full_on_a_sheet() -> None:
+    caption = ["a/" + 40 * "long" + ".jpg", "1,024 × 768, 77 KiB", "mirrored, cropped, resized, recoloured, altered"]
+    name, *others = _fitted(caption, 150, _font(11))
+    assert "…" in name
+    assert len(others) > 2
+    assert " ".join(others) == " ".join(caption[1:])
+    assert all(_font(11).getlength(line) <= 150 for line in (name, *others))
 
 
 def test_photographs_of_one_person_are_not_copies_of_each_other(lfw: Path, tmp_path: Path) -> None:
