@@ -293,7 +293,8 @@ def duplicates(
         typer.Option(
             parser=_expanded,
             metavar="DIR",
-            help="Move all but the best of each group into this folder outside the tree, and remove their items.",
+            help="Move all but the best of each group, and but what is altered in places, into this folder outside the "
+            "tree, and remove their items.",
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --move-to, do not ask.")] = False,
@@ -302,8 +303,9 @@ def duplicates(
 ) -> None:
     """Find the images of a collection that are near-identical: resized, re-encoded, cropped, mirrored, recoloured.
 
-    Groups, the best file of each first, as a CSV and as contact sheets. Nothing is moved unless --move-to is said, and
-    nothing is ever deleted.
+    Groups, the best file of each first, as a CSV and as contact sheets. The best has most pixels, then most bytes; how
+    sharp it is is not looked at, so that an enlarged copy comes before its original. Nothing is moved unless --move-to
+    is said, and nothing is ever deleted.
     """
     from pipelines import duplicates as pipeline
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import re
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from utilities.thumbnails import SheetGroup, group_sheet, read_thumbnails
 
 logger = logging.getLogger(__name__)
 
+#: Of the CSV.
+COLUMNS = ["group", "rank", "path", "width", "height", "file_size", "differences"]
 #: Groups of a contact sheet, and files of each that it shows.
 GROUPS, SHOWN = 24, 14
 
@@ -43,6 +46,10 @@ class Duplicate:
     #: How it differs from the best: `identical` byte by byte, or else `mirrored`, `cropped`, `extended` (shows more),
     #: `resized`, `recoloured`, `altered` (in places, as by a text); `re-encoded` if none of these. Empty for the best.
     differences: tuple[str, ...]
+
+    @property
+    def altered(self) -> bool:
+        return "altered" in self.differences
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,13 @@ class Duplicates:
 
     @property
     def superfluous(self) -> list[Duplicate]:
-        """All but the best of each group."""
-        return [each for group in self.groups for each in group[1:]]
+        """All but the best of each group, and but what is altered."""
+        return [each for group in self.groups for each in group[1:] if not each.altered]
+
+    @property
+    def altered(self) -> list[Duplicate]:
+        """What differs in places from the best of its group, and so may show something else: another text, a face."""
+        return [each for group in self.groups for each in group[1:] if each.altered]
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,8 @@ class Moved:
     bytes: int
     #: What was not, with the reason; it lies where it was.
     left: list[Failure]
+    #: How many were not to be, since they are altered.
+    altered: int
 
 
 def run(collection: str, *, out: Path, settings: Settings | None = None, progress: bool = True) -> Duplicates:
@@ -92,24 +106,25 @@ def run(collection: str, *, out: Path, settings: Settings | None = None, progres
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: a collection of faces or of videos, or without a root.
+        InvalidArgument: a collection of faces or of videos, or without a root or one that is not there; or `out` lies
+            in the tree, or holds files of others by the names of these.
         DatabaseError: Milvus failed.
     """
     settings = settings or Settings.load()
     client = connect(settings=settings, must_exist=True)
     info = describe_collection(client, collection)
     root = _root_of_images(info)
+    table = out / "duplicates.csv"
+    _check_out(out, table, root)
     items = read_items(client, collection)
     found = find_duplicates(client, info, items, settings, progress=progress)
     groups = [_described(found, group) for group in found.groups]
     out.mkdir(parents=True, exist_ok=True)
-    csv = out / "duplicates.csv"
-    for sheet in out.glob("duplicates_*.png") if csv.exists() else ():
-        if re.fullmatch(r"duplicates_[0-9]+\.png", sheet.name):  # of an earlier run
-            sheet.unlink()
+    for sheet in _sheets(out):  # of an earlier run
+        sheet.unlink()
+    _table(groups).to_csv(table, index=False)  # Before the sheets: it tells the next run that they are ours.
     sheets = _draw(root, groups, out, settings)
-    _table(groups).to_csv(csv, index=False)
-    return Duplicates(collection, root, len(items), groups, found.gone, found.failures, csv, sheets)
+    return Duplicates(collection, root, len(items), groups, found.gone, found.failures, table, sheets)
 
 
 def check_destination(collection: str, directory: Path, settings: Settings | None = None) -> None:
@@ -123,10 +138,11 @@ def check_destination(collection: str, directory: Path, settings: Settings | Non
 
 
 def move(found: Duplicates, directory: Path, settings: Settings | None = None) -> Moved:
-    """Move all but the best of each group into a folder, under their relative paths, and remove their items.
+    """Move what is superfluous into a folder, under its relative paths, and remove its items.
 
-    Not moved are files that have changed since they were loaded, links, files whose name is taken there, and groups
-    whose best is not there as it was any more. Each is listed with the reason, and the rest goes on.
+    Not moved are the best of each group and what is altered beside it; nor are files that have changed since they were
+    loaded, links, what the best leads to, files whose name is taken there, and groups whose best is not there as it was
+    any more. Each of these is listed with the reason, and the rest goes on.
 
     Args:
         found: what `run` returned.
@@ -148,6 +164,8 @@ def move(found: Duplicates, directory: Path, settings: Settings | None = None) -
             for each in group[1:]:
                 if stop.signal:
                     break
+                if each.altered:
+                    continue
                 reason = _move(found.root, group[0], each, directory)
                 if reason:
                     left.append(Failure(each.path, reason))
@@ -159,7 +177,7 @@ def move(found: Duplicates, directory: Path, settings: Settings | None = None) -
         delete_items(client, found.collection, ids)
     if stop.signal:
         raise Stopped(f"Stopped after {len(moved):,} files were moved; the others lie where they were.", stop.signal)
-    return Moved(directory, len(moved), sum(each.file_size for each in moved), left)
+    return Moved(directory, len(moved), sum(each.file_size for each in moved), left, len(found.altered))
 
 
 def _root_of_images(info: CollectionInfo) -> Path:
@@ -169,7 +187,32 @@ def _root_of_images(info: CollectionInfo) -> Path:
         )
     if info.root is None:
         raise InvalidArgument(f"{info.name!r} holds nothing yet; load a tree into it first.")
+    if not info.root.is_dir():
+        raise InvalidArgument(
+            f"{str(info.root)!r}, the tree of {info.name!r}, is not there; mount it, or load the tree from where it is "
+            "now into another collection."
+        )
     return info.root
+
+
+def _check_out(out: Path, table: Path, root: Path) -> None:
+    """Refuse a folder in the tree, whose next load would take the sheets for images, and one with others' files."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InvalidArgument(
+            f"{str(out)!r} lies in the tree {str(root)!r}, whose next load would take the contact sheets for images; "
+            "give a folder elsewhere."
+        )
+    if table.exists():
+        with table.open(newline="", encoding="utf-8", errors="replace") as file:
+            others = [] if next(csv.reader(file), []) == COLUMNS else [table]
+    else:
+        others = _sheets(out)
+    if others:
+        raise InvalidArgument(f"{str(others[0])!r} was not written by this command; give another folder.")
+
+
+def _sheets(out: Path) -> list[Path]:
+    return [path for path in sorted(out.glob("duplicates_*.png")) if re.fullmatch(r"duplicates_[0-9]+", path.stem)]
 
 
 def _described(found: Found, group: Group) -> list[Duplicate]:
@@ -235,4 +278,4 @@ def _table(groups: list[list[Duplicate]]) -> pd.DataFrame:
         for number, group in enumerate(groups, start=1)
         for rank, each in enumerate(group, start=1)
     ]
-    return pd.DataFrame(rows, columns=["group", "rank", "path", "width", "height", "file_size", "differences"])
+    return pd.DataFrame(rows, columns=COLUMNS)

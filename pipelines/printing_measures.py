@@ -295,6 +295,8 @@ def print_duplicates(found: Duplicates) -> None:
         f"{found.collection}: {counted(found.items, 'image')}, {len(superfluous):,} of them superfluous in "
         f"{counted(len(found.groups), 'group')} ({_mebibytes(sum(each.file_size for each in superfluous))})"
     )
+    if found.altered:
+        print(f"altered in places, and so not to be moved: {counted(len(found.altered), 'more image')}; look at them")
     if found.gone:
         print(f"gone since they were loaded: {counted(found.gone, 'file')}; load with --prune to remove their items")
     for failure in found.unreadable[:_WORST]:
@@ -324,6 +326,8 @@ def _mebibytes(size: int) -> str:
 
 def print_moved(moved: Moved) -> None:
     print(f"{counted(moved.moved, 'file')} moved to {moved.directory} ({_mebibytes(moved.bytes)})")
+    if moved.altered:
+        print(f"not moved: {counted(moved.altered, 'file')} altered in places, which may show something else")
     for failure in moved.left:
         print(f"not moved: {printable(failure.path)}: {failure.reason}")
 

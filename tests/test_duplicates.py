@@ -25,7 +25,7 @@ from utilities.image_files import open_image
 from utilities.milvus_utilities import create_collection, insert_embeddings, read_items
 from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Detail, Likeness, Picture, compare, find_in
 from utilities.settings import Settings
-from utilities.thumbnails import SIDE, SheetGroup, group_sheet
+from utilities.thumbnails import SIDE, SheetGroup, _fitted, _font, group_sheet
 from utilities.videos import Sampling
 from utilities.views import squashed
 
@@ -265,17 +265,74 @@ def test_all_but_the_best_are_moved(
     (aside / taken.path).parent.mkdir(parents=True)
     (aside / taken.path).write_text("mine")
     moved = duplicates.move(found, aside, client_settings)
-    assert moved.moved == len(others) == 34
+    assert moved.moved == len(others) > 25
     assert {each.path for each in moved.left} == {changed.path, taken.path}
     assert "has changed since it was loaded" in moved.left[0].reason
     assert (aside / taken.path).read_text() == "mine"
     for each in others:
         assert not (copies / each.path).exists()
         assert (aside / each.path).read_bytes() == before[each.path]
-    left = {group[0].path for group in found.groups} | {changed.path, taken.path}
+    altered = {each.path for each in found.altered}
+    assert {path.split("/")[0] for path in altered} == {"write_on"}
+    left = {group[0].path for group in found.groups} | altered | {changed.path, taken.path}
     assert set(read_items(client, "pictures")["path"]) == left
     assert {path.relative_to(copies).as_posix() for path in copies.rglob("*.*")} == left
     assert str(manage.info("pictures", client_settings).differences) == "none"
+
+
+def test_what_is_altered_is_listed_and_not_moved(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    card = photograph(1, (320, 320))
+    card.save(tree / "a.png")
+    card.resize((160, 160)).save(tree / "b.png")
+    card.paste(photograph(2, (100, 100)), (20, 20))  # another portrait
+    card.resize((300, 300)).save(tree / "c.png")
+    load_tree(lite, tree, settings)
+    found = find(settings, tmp_path / "out")
+    assert [(each.path, each.differences) for each in found.groups[0]] == [
+        ("a.png", ()),
+        ("c.png", ("resized", "altered")),
+        ("b.png", ("resized",)),
+    ]
+    assert ([each.path for each in found.superfluous], [each.path for each in found.altered]) == (["b.png"], ["c.png"])
+    moved = duplicates.move(found, tmp_path / "aside", settings)
+    assert (moved.moved, moved.altered, moved.left) == (1, 1, [])
+    assert sorted(path.name for path in tree.iterdir()) == ["a.png", "c.png"]
+    assert set(read_items(lite, "pictures")["path"]) == {"a.png", "c.png"}
+
+
+def test_a_tree_that_is_gone(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    photograph(1).save(tree / "a.png")
+    load_tree(lite, tree, settings)
+    (tree / "a.png").unlink()
+    found = find(settings, tmp_path / "out")
+    assert (found.items, found.gone, found.groups) == (1, 1, [])
+    tree.rmdir()
+    with pytest.raises(InvalidArgument, match="the tree of 'pictures', is not there"):
+        find(settings, tmp_path / "out")
+
+
+def test_files_of_others_in_out_stay(lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path) -> None:
+    load_tree(lite, copies, settings)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "duplicates.csv").write_text("group,rank,path\n1,1,my own\n")
+    (out / "duplicates_7.png").write_bytes(b"mine")
+    with pytest.raises(InvalidArgument, match="was not written by this command"):
+        find(settings, out)
+    assert (out / "duplicates.csv").read_text() == "group,rank,path\n1,1,my own\n"
+    (out / "duplicates.csv").unlink()
+    with pytest.raises(InvalidArgument, match="was not written by this command"):
+        find(settings, out)
+    (out / "duplicates_7.png").rename(out / "duplicates_of_mine.png")
+    for _ in range(2):  # over those of an earlier run
+        assert find(settings, out).sheets == [out / "duplicates_1.png"]
+    assert (out / "duplicates_of_mine.png").read_bytes() == b"mine"
+    with pytest.raises(InvalidArgument, match="next load would take the contact sheets for images"):
+        find(settings, copies / "out")
 
 
 def test_a_group_whose_best_is_gone_stays(lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path) -> None:
@@ -283,7 +340,7 @@ def test_a_group_whose_best_is_gone_stays(lite: MilvusClient, settings: Settings
     found = find(settings, tmp_path / "out")
     (copies / found.groups[0][0].path).unlink()
     moved = duplicates.move(found, tmp_path / "aside", settings)
-    assert {each.path for each in moved.left} == {each.path for each in found.groups[0][1:]}
+    assert {each.path for each in moved.left} == {each.path for each in found.groups[0][1:] if not each.altered}
     assert "its best" in moved.left[0].reason
 
 
@@ -325,7 +382,8 @@ def test_the_command_asks_before_it_moves(
     out, aside = ("--out", tmp_path / "out"), ("--move-to", tmp_path / "aside")
     shown = lookalike("duplicates", "copies", *out)
     assert shown.returncode == 0, shown.stderr
-    assert "copies: 42 images, 36 of them superfluous in 6 groups" in shown.stdout
+    assert "copies: 42 images, 32 of them superfluous in 6 groups" in shown.stdout
+    assert "altered in places, and so not to be moved: 4 more images" in shown.stdout
     assert f"all groups: {tmp_path / 'out' / 'duplicates.csv'}\n" in shown.stdout
     asked = lookalike("duplicates", "copies", *out, *aside)
     assert (asked.returncode, (tmp_path / "aside").exists()) == (2, False)
@@ -335,10 +393,9 @@ def test_the_command_asks_before_it_moves(
     moved = lookalike("duplicates", "copies", *out, *aside, "--yes", "--json")
     assert moved.returncode == 0, moved.stderr
     numbers = json.loads(moved.stdout)
-    assert (len(numbers["groups"]), numbers["moved"]["moved"]) == (6, 36)
+    assert (len(numbers["groups"]), numbers["moved"]["moved"], numbers["moved"]["altered"]) == (6, 32, 4)
     again = lookalike("duplicates", "copies", *out)
-    assert "copies: 6 images, 0 of them superfluous in 0 groups" in again.stdout
-    assert not list((tmp_path / "out").glob("*.png"))  # of an earlier run
+    assert "copies: 10 images, 0 of them superfluous in 4 groups" in again.stdout
 
 
 def test_a_sheet_puts_groups_side_by_side() -> None:
@@ -350,6 +407,15 @@ def test_a_sheet_puts_groups_side_by_side() -> None:
     assert one.height < two.height
     colours = {colour: count for count, colour in two.getcolors(100_000) or []}
     assert (colours[(255, 0, 0)], colours[(0, 0, 255)]) == (3 * SIDE**2, 2 * SIDE**2)
+
+
+def test_what_differs_is_told_in_full_on_a_sheet() -> None:
+    caption = ["a/" + 40 * "long" + ".jpg", "1,024 × 768, 77 KiB", "mirrored, cropped, resized, recoloured, altered"]
+    name, *others = _fitted(caption, 150, _font(11))
+    assert "…" in name
+    assert len(others) > 2
+    assert " ".join(others) == " ".join(caption[1:])
+    assert all(_font(11).getlength(line) <= 150 for line in (name, *others))
 
 
 def test_photographs_of_one_person_are_not_copies_of_each_other(lfw: Path, tmp_path: Path) -> None:

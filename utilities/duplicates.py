@@ -104,7 +104,7 @@ def find_duplicates(
     root = info.root or Path()
     there = np.array([(root / path).is_file() for path in items["path"]], bool)
     gone = int((~there).sum())
-    items = items[there].assign(pixels=items["width"] * items["height"])
+    items = items.assign(pixels=items["width"] * items["height"])[there]
     items = items.sort_values(["pixels", "file_size", "path"], ascending=[False, False, True], ignore_index=True)
     same = _by_content(root, items)
     firsts = np.array(sorted(same), np.int64)

@@ -113,7 +113,7 @@ class SheetGroup:
     heading: str
     #: At most `SIDE` pixels wide and high.
     pictures: list[Image.Image]
-    #: The lines below each.
+    #: The lines below each: its name, which is shortened where it is too long, and others, which are broken.
     captions: list[list[str]]
 
 
@@ -125,7 +125,9 @@ def group_sheet(groups: Sequence[SheetGroup], columns: int = 7) -> Image.Image:
         columns: pictures in a row.
     """
     gap, width, line, above = 20, 150, 16, 30
-    lines = max((len(caption) for group in groups for caption in group.captions), default=0)
+    small, large = _font(11), _font(14)
+    captions = [[_fitted(caption, width, small) for caption in group.captions] for group in groups]
+    lines = max((len(caption) for group in captions for caption in group), default=0)
     cell = above + SIDE + 10 + lines * line + gap
     starts = _flow([len(group.pictures) for group in groups], columns)
     cells = [
@@ -134,9 +136,8 @@ def group_sheet(groups: Sequence[SheetGroup], columns: int = 7) -> Image.Image:
     rows = max(cells, default=0) // columns + 1
     canvas = Image.new("RGB", (gap + columns * (width + gap), gap // 2 + rows * cell), "white")
     draw = ImageDraw.Draw(canvas)
-    small, large = _font(11), _font(14)
-    for start, group in zip(starts, groups, strict=True):
-        for number, (picture, caption) in enumerate(zip(group.pictures, group.captions, strict=True)):
+    for start, group, below in zip(starts, groups, captions, strict=True):
+        for number, (picture, caption) in enumerate(zip(group.pictures, below, strict=True)):
             row, column = divmod(start + number, columns)
             left, top = gap + column * (width + gap), gap // 2 + row * cell
             upper = top + above + SIDE - picture.height
@@ -149,8 +150,8 @@ def group_sheet(groups: Sequence[SheetGroup], columns: int = 7) -> Image.Image:
                     rule = left - gap // 2
                     draw.line((rule, top + 4, rule, top + cell - gap), fill="#c9d0d6")
             for place, text in enumerate(caption):
-                below = (left, top + above + SIDE + 8 + place * line)
-                draw.text(below, _shortened(text, width, small), fill="#5c6b77" if place else "#22303a", font=small)
+                corner = (left, top + above + SIDE + 8 + place * line)
+                draw.text(corner, text, fill="#5c6b77" if place else "#22303a", font=small)
     return canvas
 
 
@@ -172,6 +173,22 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _fitted(caption: Sequence[str], width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """The first line, a name, shortened; the others broken between their words."""
+    name, *others = caption
+    lines = [_shortened(name, width, font)]
+    for text in others:
+        first, *words = text.split(" ")
+        lines.append(first)
+        for word in words:
+            longer = f"{lines[-1]} {word}"
+            if font.getlength(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return lines
 
 
 def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
