@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Of the CSV.
 COLUMNS = ["group", "rank", "path", "width", "height", "file_size", "differences"]
 #: Groups of a contact sheet, and files of each that it shows.
-GROUPS, SHOWN = 24, 14
+GROUPS, SHOWN = 16, 14
 
 
 @dataclass(frozen=True)
