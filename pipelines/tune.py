@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo, in_words
 from utilities.ensembles import embedder_of_all
@@ -21,27 +20,27 @@ from utilities.sampling import draw_sample
 from utilities.settings import Settings
 from utilities.splits import were_trained_on
 from utilities.tuning import (
+    METRICS,
     PLAIN,
-    TOP_K,
+    PRECISE,
     VARIANTS,
     Technique,
     Tuning,
     check_variants,
-    choose,
     draw_trial,
     embed_variant,
     embedding_milliseconds,
     search_milliseconds,
+    times_as_long,
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 #: Items that are searched and searched with.
 SAMPLE = 5_000
 #: Queries that are timed.
 TIMED = 50
-METRICS = (f"precision@{TOP_K}", "map")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class TuningResult:
     tried: int
     #: The plain search, each technique alone, and the best, if that is several together.
     rows: list[Row]
-    #: Of what the queries that choose cannot tell from the best, that which does least; perhaps the plain search.
+    #: What the queries that choose have chosen; perhaps the plain search.
     best: Technique
     #: What to say to have it, a command a line; none where the plain search is best.
     commands: list[str]
@@ -161,19 +160,13 @@ def run(
             f"{' that the network was not trained on' if taught.any() else ''}; give a CSV with --labels."
         )
     tuning = Tuning(vectors, truth, trial)
-    techniques = [*tuning.techniques(reducible=_is_reducible(info)), *map(Technique, [*vectors][1:])]
-    worth = _tried(tuning, techniques, collection, progress)
-    precise = f"precision@{TOP_K}"
-    if embed:
-        sees_best = max([*vectors], key=lambda name: worth[Technique(name)][precise][trial.choosing].mean())
-        more = [each for each in tuning.techniques(sees_best) if each not in worth]
-        worth |= _tried(tuning, more, sees_best, progress)
+    techniques = [*tuning.techniques(reducible=_is_reducible(info))]
     timed = vectors[PLAIN.variant][trial.queries[draw_sample(len(trial.queries), TIMED)]]
-    search = search_milliseconds(client, info, timed, [*worth])
-    times = {each: (embedding[each.variant] + search[each]) / (embedding[""] + search[PLAIN]) for each in worth}
-    quick = [each for each in worth if times[each] <= slower]
+    search = search_milliseconds(client, info, timed, techniques)
+    times = times_as_long(embedding, search)
+    tried = tuning.try_all(times, slower, progress=progress)
+    worth, chosen = tried.worth, tried.best
     codes = truth.codes[trial.queries]
-    chosen = choose({each: worth[each][precise][trial.choosing] for each in quick}, codes[trial.choosing])
     shown = [PLAIN, *(each for each in worth if each.parts == 1), *([chosen] if chosen.parts > 1 else [])]
 
     # Queries of one label gain together, so that whole labels are what chance has drawn.
@@ -215,13 +208,6 @@ def _is_reducible(info: CollectionInfo) -> bool:
     return not info.fingerprint.pca_digest
 
 
-def _tried(
-    tuning: Tuning, techniques: list[Technique], name: str, progress: bool
-) -> dict[Technique, dict[str, NDArray[np.float64]]]:
-    bar = tqdm(techniques, unit="technique", desc=name, disable=not progress)
-    return {technique: tuning.try_out(technique) for technique in bar}
-
-
 def _commands(info: CollectionInfo, technique: Technique) -> list[str]:
     """What to say to have a technique."""
     commands, name = [], info.name
@@ -251,4 +237,4 @@ def _draw(file: Path, collection: str, rows: list[Row]) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     gains = [(str(row.technique), row.precision_gain, row.times_as_long) for row in rows[1:]]
-    gains_chart(collection, f"precision@{TOP_K}", rows[0].precision, gains).savefig(file)
+    gains_chart(collection, PRECISE, rows[0].precision, gains).savefig(file)

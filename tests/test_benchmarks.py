@@ -12,7 +12,19 @@ from benchmarks import chart
 from benchmarks.data import make_vectors
 from benchmarks.report import RESULTS, describe_machine, table, verdict
 
-BENCHMARKS = ("decode", "duplicates", "faces", "load", "precision", "query", "reload", "search", "serve", "videos")
+BENCHMARKS = (
+    "answers",
+    "decode",
+    "duplicates",
+    "faces",
+    "load",
+    "precision",
+    "query",
+    "reload",
+    "search",
+    "serve",
+    "videos",
+)
 
 
 @pytest.mark.parametrize("dimension", [16, 24, 40])

@@ -89,7 +89,7 @@ def test_vectors_that_vary_along_few_axes_are_projected_to_fewer_only() -> None:
     assert {each.pca for each in Tuning({"": flat}, LABELS, trial).techniques()} == {0}
 
 
-def test_of_those_that_cannot_be_told_from_the_best_the_one_that_does_least_is_chosen() -> None:
+def test_of_those_within_one_standard_error_of_the_best_the_one_that_does_least_is_chosen() -> None:
     random = np.random.default_rng(0)
     base = random.random(200)
     values = {
@@ -103,6 +103,35 @@ def test_of_those_that_cannot_be_told_from_the_best_the_one_that_does_least_is_c
     assert chosen.parts == 1
     assert values[chosen].mean() == max(values[each].mean() for each in values if each.parts == 1)
     assert choose({PLAIN: base, Technique(expand=10): base}, groups) == PLAIN
+
+
+def test_a_combination_within_two_standard_errors_of_the_best_is_not_as_good() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 400)
+    noise -= noise.mean()
+    error = noise.std() / np.sqrt(399)
+    one, both = Technique(expand=10), Technique(pca=64, expand=10)
+    values = {PLAIN: np.zeros(400), one: np.full(400, 0.5), both: 0.5 + noise + 1.1 * error}
+    assert choose(values, np.arange(400)) == both
+    assert choose(values | {both: 0.5 + noise + 0.9 * error}, np.arange(400)) == one
+
+
+def test_what_takes_too_long_is_tried_alone_but_not_chosen() -> None:
+    trial = draw_trial(LABELS)
+    assert trial is not None
+    flat = np.ones_like(VECTORS) / np.sqrt(VECTORS.shape[1])
+    tuning = Tuning({"": flat, "views crop": VECTORS, "views pad": flat}, LABELS, trial)
+    techniques = [*tuning.techniques(reducible=False)]
+    assert len({*techniques}) == 3 * 2 * 2 * 3
+    times = {each: 4.0 if each.rerank == "reciprocal" else 1.0 for each in techniques}
+    tried = tuning.try_all(times, 3, progress=False)
+    assert tried.best.variant == "views crop"
+    assert tried.best.rerank != "reciprocal"
+    assert {Technique("views pad"), Technique(rerank="reciprocal")} <= {*tried.worth}
+    assert Technique("views crop", expand=10) in tried.worth
+    assert Technique("views pad", expand=10) not in tried.worth
+    assert Technique(augment=10, rerank="reciprocal") not in tried.worth
+    slow = {each: 4.0 if each.variant else 1.0 for each in techniques}
+    assert tuning.try_all(slow, 3, progress=False).best == PLAIN
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo, in_words
 from utilities.embedder import Embedder, load_embedder
@@ -23,7 +24,7 @@ from utilities.labels import Labels
 from utilities.ranking import ORDERS, RERANKED, ranked_items
 from utilities.reduction import PrincipalComponents
 from utilities.reranking import augmented, expanded
-from utilities.retrieval_metrics import average_precision, bootstrap, exact_neighbours_of_each, precision_at_k
+from utilities.retrieval_metrics import average_precision, exact_neighbours_of_each, precision_at_k
 from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.variants import Variant
@@ -39,6 +40,8 @@ DIMENSIONS, AUGMENTED, EXPANDED, ORDERED = (64, 128, 256), (10,), (10,), ("recip
 MOST_QUERIES, QUERIES_PART = 10, 1 / 3
 #: Places at which precision is measured.
 TOP_K = 20
+#: What techniques are judged by; the first chooses.
+METRICS = (PRECISE := f"precision@{TOP_K}", "map")
 #: Other ways to embed that are tried.
 VARIANTS = (
     Variant(views="crop"),
@@ -125,6 +128,16 @@ def draw_trial(labels: Labels) -> Trial | None:
     return Trial(drawn, searched, np.isin(labels.codes[drawn], chosen))
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What techniques were worth."""
+
+    #: By technique and metric, as from `Tuning.try_out`.
+    worth: dict[Technique, dict[str, NDArray[np.float64]]]
+    #: What the queries that choose have chosen, perhaps the plain search.
+    best: Technique
+
+
 class Tuning:
     """Techniques, tried on vectors in memory: what two of them have in common is done once."""
 
@@ -143,13 +156,40 @@ class Tuning:
         self._components = cache(self._fit)
         self._projected, self._moved = cache(self._project), cache(self._augment)
 
-    def techniques(self, variant: str = "", *, reducible: bool = True) -> Iterator[Technique]:
-        """Every combination for one way to embed, the plain search first; with PCA if vectors are `reducible`."""
-        dimensions = [each for each in DIMENSIONS if reducible and each < self._components(variant).rank]
-        for pca, augment, expand, rerank in itertools.product(
-            (0, *dimensions), (0, *AUGMENTED), (0, *EXPANDED), ("", *ORDERED)
-        ):
-            yield Technique(variant, pca, augment, expand, rerank)
+    def techniques(self, *, reducible: bool = True) -> Iterator[Technique]:
+        """Every combination for each way to embed, the plain search first; with PCA if vectors are `reducible`."""
+        for variant in self.vectors:
+            dimensions = [each for each in DIMENSIONS if reducible and each < self._components(variant).rank]
+            for pca, augment, expand, rerank in itertools.product(
+                (0, *dimensions), (0, *AUGMENTED), (0, *EXPANDED), ("", *ORDERED)
+            ):
+                yield Technique(variant, pca, augment, expand, rerank)
+
+    def try_all(self, times: Mapping[Technique, float], slower: float, *, progress: bool = True) -> Tried:
+        """Try each technique alone, and the combinations that are quick enough, of other ways to embed only the best's.
+
+        Args:
+            times: from `times_as_long`, of all `techniques`.
+            slower: the best may take at most so many times as long as a plain query.
+            progress: whether to draw progress bars on standard error.
+        """
+        worth: dict[Technique, dict[str, NDArray[np.float64]]] = {}
+
+        def values(technique: Technique) -> NDArray[np.float64]:
+            return worth[technique][PRECISE][self.trial.choosing]
+
+        def try_more(some: Iterable[Technique]) -> None:
+            new = [each for each in some if each not in worth]
+            worth.update({each: self.try_out(each) for each in tqdm(new, unit="technique", disable=not progress)})
+
+        quick = [each for each, taken in times.items() if taken <= slower or each == PLAIN]
+        try_more(each for each in times if each.parts <= 1)
+        try_more(each for each in quick if not each.variant)
+        seen = [each for each in quick if each == Technique(each.variant)]
+        sees_best = max(seen, key=lambda each: values(each).mean())
+        try_more(each for each in quick if each.variant == sees_best.variant)
+        labels = self._wanted[self.trial.choosing]
+        return Tried(worth, choose({each: values(each) for each in quick if each in worth}, labels))
 
     def try_out(self, technique: Technique) -> dict[str, NDArray[np.float64]]:
         """`precision@20` and `map`, of whole rankings, of each query: (q,) each; vectors are compared by cosine."""
@@ -160,8 +200,7 @@ class Tuning:
             nearest = self._ranked(technique, everything[rows], items)
             relevant = self._found[nearest] == self._wanted[rows, None]
             blocks.append((precision_at_k(relevant, TOP_K), average_precision(relevant, self._totals[rows])))
-        precisions, worth = (np.concatenate(each) for each in zip(*blocks, strict=True))
-        return {f"precision@{TOP_K}": precisions, "map": worth}
+        return dict(zip(METRICS, map(np.concatenate, zip(*blocks, strict=True)), strict=True))
 
     def _ranked(
         self, technique: Technique, queries: NDArray[np.float32], items: NDArray[np.float32]
@@ -205,16 +244,26 @@ class Tuning:
 
 
 def choose(values: Mapping[Technique, NDArray[np.float64]], labels: NDArray[np.int64]) -> Technique:
-    """Of the techniques that cannot be told from the best, one that does least, and of these the best.
+    """Of the techniques within one standard error of the best, one that does least, and of these the best.
+
+    Breiman et al., Classification and Regression Trees (1984), section 3.4.3: the 1 SE rule. The error is that of the
+    difference to the best, with labels, not queries, as what chance has drawn.
 
     Args:
         values: of each technique, (q,) a metric of the queries that choose.
         labels: (q,) of these queries.
     """
-    best = max(values, key=lambda technique: values[technique].mean())
-    as_good = [each for each in values if each == best or bootstrap(values[best] - values[each], labels).low <= 0]
+    numbers = np.unique(labels, return_inverse=True)[1]
+    means = {each: np.bincount(numbers, value) / np.bincount(numbers) for each, value in values.items()}
+    best = max(means, key=lambda each: means[each].mean())
+
+    def is_as_good(technique: Technique) -> bool:
+        differences = means[best] - means[technique]
+        return bool(differences.mean() <= differences.std() / np.sqrt(max(1, len(differences) - 1)))
+
+    as_good = [each for each in means if is_as_good(each)]
     least = min(each.parts for each in as_good)
-    return max((each for each in as_good if each.parts == least), key=lambda each: values[each].mean())
+    return max((each for each in as_good if each.parts == least), key=lambda each: means[each].mean())
 
 
 def search_milliseconds(
@@ -236,6 +285,17 @@ def search_milliseconds(
             ranked_items(client, info, vector[None], selection, ITEM_FIELDS)
             taken.append(1_000 * (time.perf_counter() - start))
     return {technique: statistics.median(times[selection]) for technique, selection in selections.items()}
+
+
+def times_as_long(embedding: Mapping[str, float], search: Mapping[Technique, float]) -> dict[Technique, float]:
+    """How many times as long as a plain query each technique takes, where its picture is decoded.
+
+    Args:
+        embedding: milliseconds that embedding takes, by `Technique.variant`.
+        search: from `search_milliseconds`.
+    """
+    plain = embedding[PLAIN.variant] + search[PLAIN]
+    return {each: (embedding[each.variant] + taken) / plain for each, taken in search.items()}
 
 
 def embedding_milliseconds(embedder: Embedder) -> float:
