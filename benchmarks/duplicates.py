@@ -88,7 +88,8 @@ def report(results: dict[str, Result]) -> str:
         "quality 30, cropped by 10 to 20 % of each side, mirrored, recoloured, and written on or framed. Of all pairs "
         "of files, those are true that come of one original, 21 for each. Precision is the part of the pairs within "
         "groups that are true, recall the part of the true pairs that are within groups. Caltech 101 has originals "
-        "that are one picture themselves (`benchmarks/caltech101_same.csv`); by eye these count as one.\n\n"
+        "that are one picture themselves; by eye those count as one that `benchmarks/caltech101_same.csv` names, which "
+        "were looked for among what this command had grouped.\n\n"
         + table(header, rows)
         + "\n\n"
         + table(["by eye", "precision", "recall"], reached)

@@ -38,12 +38,14 @@ app.add_typer(compare, name="compare")
 
 
 def _expanded(path: str) -> Path:
+    if not path:  # An unset variable of the shell would be the current directory.
+        raise typer.BadParameter("It is empty; give a path.")
     return Path(path).expanduser()
 
 
 def confirmed(question: str) -> bool:
     """Whether somebody sits there and says yes."""
-    return sys.stdin.isatty() and typer.confirm(question)
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 Collection = Annotated[str, typer.Argument(help="Name of the collection.")]
@@ -293,8 +295,8 @@ def duplicates(
         typer.Option(
             parser=_expanded,
             metavar="DIR",
-            help="Move all but the best of each group, and but what is altered in places, into this folder outside the "
-            "tree, and remove their items.",
+            help="Move all but the best of each group, and but what is altered or shows more, into this folder outside "
+            "the tree, and remove their items.",
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --move-to, do not ask.")] = False,
@@ -310,6 +312,10 @@ def duplicates(
     from pipelines import duplicates as pipeline
 
     out = _out(out, collection) if out else _out(None, collection) / "duplicates"
+    if yes and not move_to:
+        raise InvalidArgument("--yes says something of --move-to; give that, too.")
+    if move_to and as_json and not yes:
+        raise InvalidArgument("--json shows nothing before it is done, and so asks nothing; give --yes, too.")
     if move_to:
         pipeline.check_destination(collection, move_to, context.obj)
     found = pipeline.run(collection, out=out, settings=context.obj)

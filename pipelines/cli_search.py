@@ -49,7 +49,8 @@ def query(
     offset: Annotated[int, typer.Option(min=0, help="Pass over so many of the nearest, for the next page.")] = 0,
     filter: Annotated[str, typer.Option(help="Only these: a Milvus expression such as 'label == \"cup\"'.")] = "",
     min_similarity: Annotated[
-        Optional[float], typer.Option(help="Only what is at least so similar; not where l2 compares.")
+        Optional[float],
+        typer.Option(help="Only what is at least so similar, with --expand to the moved query; not where l2 compares."),
     ] = None,
     group_by: Annotated[
         str, typer.Option(metavar="FIELD", help="Only the nearest of each folder, label, or other field.")

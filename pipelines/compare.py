@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from utilities.backbones import backbone_named, check_weights, sees_faces, weights_origin
+from utilities.backbones import backbone_and_weights, backbone_named, check_weights, sees_faces, weights_origin
 from utilities.directory_trees import find_images
 from utilities.embedder import load_embedder
 from utilities.errors import InvalidArgument, LookalikeError
@@ -147,11 +147,10 @@ def backbones(
 
 
 def _parsed(name: str) -> tuple[str, str]:
-    backbone, _, weights = name.partition("=")
-    weights = str(Path(weights or backbone_named(backbone).weights).expanduser())
-    backbone_named(backbone)
+    backbone, weights = backbone_and_weights(name)
+    weights = weights or backbone_named(backbone).weights
     check_weights(backbone, weights)
-    return backbone.lower(), weights
+    return backbone, weights
 
 
 def _read_once(directory: Path, paths: Sequence[str]) -> list[str]:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import csv
-import logging
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+from tqdm import tqdm
 
 from utilities.collection_info import CollectionInfo
 from utilities.duplicates import Found, Group, find_duplicates
-from utilities.errors import InvalidArgument, Stopped
+from utilities.errors import DatabaseError, InvalidArgument, Stopped
 from utilities.failures import Failure
 from utilities.id_map import IdMap
 from utilities.items import printable
 from utilities.locks import only_writer
-from utilities.milvus_utilities import connect, delete_items, describe_collection, read_items
+from utilities.milvus_utilities import connect, delete_items, describe_collection, list_collections, read_items
 from utilities.set_aside import is_as_loaded, refuse_folder_of_tree, set_aside
 from utilities.settings import Settings
 from utilities.stopping import PutOff
 from utilities.thumbnails import SheetGroup, group_sheet, read_thumbnails
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 #: Of the CSV.
 COLUMNS = ["group", "rank", "path", "width", "height", "file_size", "differences"]
@@ -48,8 +51,9 @@ class Duplicate:
     differences: tuple[str, ...]
 
     @property
-    def altered(self) -> bool:
-        return "altered" in self.differences
+    def shows_more(self) -> bool:
+        """Whether it shows what the best does not, or something else in places: another text, a face."""
+        return not {"altered", "extended"}.isdisjoint(self.differences)
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,13 @@ class Duplicates:
 
     @property
     def superfluous(self) -> list[Duplicate]:
-        """All but the best of each group, and but what is altered."""
-        return [each for group in self.groups for each in group[1:] if not each.altered]
+        """All but the best of each group, and but what shows more."""
+        return [each for group in self.groups for each in group[1:] if not each.shows_more]
 
     @property
-    def altered(self) -> list[Duplicate]:
-        """What differs in places from the best of its group, and so may show something else: another text, a face."""
-        return [each for group in self.groups for each in group[1:] if each.altered]
+    def kept(self) -> list[Duplicate]:
+        """What shows more than the best of its group, or something else in places."""
+        return [each for group in self.groups for each in group[1:] if each.shows_more]
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,10 @@ class Moved:
     bytes: int
     #: What was not, with the reason; it lies where it was.
     left: list[Failure]
-    #: How many were not to be, since they are altered.
-    altered: int
+    #: How many were not to be, since they show what the best does not.
+    kept: int
+    #: Other collections of the tree, which still hold items of what was moved.
+    others: list[str]
 
 
 def run(collection: str, *, out: Path, settings: Settings | None = None, progress: bool = True) -> Duplicates:
@@ -119,11 +125,10 @@ def run(collection: str, *, out: Path, settings: Settings | None = None, progres
     items = read_items(client, collection)
     found = find_duplicates(client, info, items, settings, progress=progress)
     groups = [_described(found, group) for group in found.groups]
-    out.mkdir(parents=True, exist_ok=True)
     for sheet in _sheets(out):  # of an earlier run
         sheet.unlink()
     _table(groups).to_csv(table, index=False)  # Before the sheets: it tells the next run that they are ours.
-    sheets = _draw(root, groups, out, settings)
+    sheets = _draw(root, groups, out, settings, progress)
     return Duplicates(collection, root, len(items), groups, found.gone, found.failures, table, sheets)
 
 
@@ -140,7 +145,7 @@ def check_destination(collection: str, directory: Path, settings: Settings | Non
 def move(found: Duplicates, directory: Path, settings: Settings | None = None) -> Moved:
     """Move what is superfluous into a folder, under its relative paths, and remove its items.
 
-    Not moved are the best of each group and what is altered beside it; nor are files that have changed since they were
+    Not moved are the best of each group and what shows more; nor are files that have changed since they were
     loaded, links, what the best leads to, files whose name is taken there, and groups whose best is not there as it was
     any more. Each of these is listed with the reason, and the rest goes on.
 
@@ -152,6 +157,8 @@ def move(found: Duplicates, directory: Path, settings: Settings | None = None) -
     Raises:
         InvalidArgument: the folder and the tree lie in each other.
         CollectionBusy: another process changes the collection.
+        IdMapError: the id map is not as it was written; nothing was moved.
+        DatabaseError: Milvus failed; the message says how many files were moved all the same.
         Stopped: Ctrl-C or SIGTERM came; the items of what was moved until then are removed.
     """
     settings = settings or Settings.load()
@@ -159,25 +166,40 @@ def move(found: Duplicates, directory: Path, settings: Settings | None = None) -
     client = connect(settings=settings, must_exist=True)
     moved: list[Duplicate] = []
     left: list[Failure] = []
+    id_map = IdMap(settings.id_map_path(found.collection))
     with only_writer(settings, found.collection), PutOff() as stop:
-        for group in found.groups:
-            for each in group[1:]:
-                if stop.signal:
-                    break
-                if each.altered:
-                    continue
-                reason = _move(found.root, group[0], each, directory)
-                if reason:
-                    left.append(Failure(each.path, reason))
-                else:
-                    moved.append(each)
-        # The id map first, so that it never names an item that Milvus does not hold.
-        ids = [each.id for each in moved]
-        IdMap(settings.id_map_path(found.collection)).remove(ids)
-        delete_items(client, found.collection, ids)
+        id_map.read()  # What is wrong with it is to be said before a file is moved.
+        try:
+            for group in found.groups:
+                for each in group[1:]:
+                    if stop.signal:
+                        break
+                    if each.shows_more:
+                        continue
+                    reason = _move(found.root, group[0], each, directory)
+                    if reason:
+                        left.append(Failure(each.path, reason))
+                    else:
+                        moved.append(each)
+        finally:  # A second signal does not wait.
+            _remove_items(client, found, moved, id_map)
     if stop.signal:
         raise Stopped(f"Stopped after {len(moved):,} files were moved; the others lie where they were.", stop.signal)
-    return Moved(directory, len(moved), sum(each.file_size for each in moved), left, len(found.altered))
+    infos = [describe_collection(client, name) for name in list_collections(client) if name != found.collection]
+    others = [each.name for each in infos if each.root == found.root]
+    return Moved(directory, len(moved), sum(each.file_size for each in moved), left, len(found.kept), others)
+
+
+def _remove_items(client: MilvusClient, found: Duplicates, moved: list[Duplicate], id_map: IdMap) -> None:
+    ids = [each.id for each in moved]
+    try:
+        id_map.remove(ids)  # First, so that it never names an item that Milvus does not hold.
+        delete_items(client, found.collection, ids)
+    except (DatabaseError, OSError) as error:
+        raise DatabaseError(
+            f"{len(moved):,} files were moved, but their items not removed ({error}); "
+            f"`lookalike load {shlex.quote(str(found.root))} --collection {found.collection} --prune` removes them."
+        ) from error
 
 
 def _root_of_images(info: CollectionInfo) -> Path:
@@ -196,11 +218,11 @@ def _root_of_images(info: CollectionInfo) -> Path:
 
 
 def _check_out(out: Path, table: Path, root: Path) -> None:
-    """Refuse a folder in the tree, whose next load would take the sheets for images, and one with others' files."""
+    """Make the folder; refuse one in the tree, whose next load would take the sheets for images, and others' files."""
     if out.resolve().is_relative_to(root.resolve()):
         raise InvalidArgument(
             f"{str(out)!r} lies in the tree {str(root)!r}, whose next load would take the contact sheets for images; "
-            "give a folder elsewhere."
+            "give --out a folder elsewhere."
         )
     if table.exists():
         with table.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -208,7 +230,8 @@ def _check_out(out: Path, table: Path, root: Path) -> None:
     else:
         others = _sheets(out)
     if others:
-        raise InvalidArgument(f"{str(others[0])!r} was not written by this command; give another folder.")
+        raise InvalidArgument(f"{str(others[0])!r} was not written by this command; give --out another folder.")
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _sheets(out: Path) -> list[Path]:
@@ -249,11 +272,11 @@ def _move(root: Path, best: Duplicate, each: Duplicate, directory: Path) -> str 
     return None
 
 
-def _draw(root: Path, groups: list[list[Duplicate]], out: Path, settings: Settings) -> list[Path]:
+def _draw(root: Path, groups: list[list[Duplicate]], out: Path, settings: Settings, progress: bool) -> list[Path]:
     pages = [groups[start : start + GROUPS] for start in range(0, len(groups), GROUPS)]
     digits = len(str(len(pages)))
     sheets = []
-    for number, page in enumerate(pages):
+    for number, page in enumerate(tqdm(pages, unit="sheet", disable=not progress)):
         files = [root / each.path for group in page for each in group[:SHOWN]]
         thumbnails = iter(read_thumbnails(files, [None] * len(files), settings, progress=False))
         shown = []

@@ -124,6 +124,11 @@ def run(
         )
     rankings = leave_one_out(client, info, ids, chosen, truth.codes >= 0, top_k, progress=progress)
     values = score(rankings, truth)
+    if exact and info.others:
+        logger.warning(
+            "map compares by the mean cosine of the networks of %r; all else ranks as a query does, by fusion.",
+            collection,
+        )
     everything = read_embeddings(client, info, ids) if exact else None
     if everything is not None:
         values["map"] = exact_score(everything, truth, chosen, progress=progress)["map"]

@@ -145,7 +145,9 @@ def run(
     with only_writer(settings, name):
         client = connect(settings=settings)
         if moved:
-            _move(client, describe_collection(client, name), directory)
+            there = describe_collection(client, name)
+            there.refuse_new_items()
+            _move(client, there, directory)
         existing = find_collection(client, name)
         holds = what or (existing.what if existing else None)
         if holds != "videos" and (every is not None or scenes or faces):

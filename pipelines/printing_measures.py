@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _WORST = 5
 #: Files of each such group.
 _OF_GROUP = 8
-#: Labels on either side from which on what tuning says is said without a warning.
-FEW_LABELS = 10
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -193,8 +191,8 @@ def print_tuning(tuning: TuningResult) -> None:
         print(f"best that was found: {tuning.best}; to have it:")
         for command in tuning.commands:
             print(f"  {command}")
-    if min(tuning.choosing_labels, tuning.reporting_labels) < FEW_LABELS:
-        print(f"fewer than {FEW_LABELS} labels choose, or report: other labels may show something else")
+    if tuning.has_few_labels:
+        print("few labels choose, or report: the intervals are of other pictures, not of other labels")
     print(f"chart: {tuning.chart}")
 
 
@@ -295,8 +293,8 @@ def print_duplicates(found: Duplicates) -> None:
         f"{found.collection}: {counted(found.items, 'image')}, {len(superfluous):,} of them superfluous in "
         f"{counted(len(found.groups), 'group')} ({_mebibytes(sum(each.file_size for each in superfluous))})"
     )
-    if found.altered:
-        print(f"altered in places, and so not to be moved: {counted(len(found.altered), 'more image')}; look at them")
+    if found.kept:
+        print(f"altered in places or extended, and so not to be moved: {counted(len(found.kept), 'more image')}")
     if found.gone:
         print(f"gone since they were loaded: {counted(found.gone, 'file')}; load with --prune to remove their items")
     for failure in found.unreadable[:_WORST]:
@@ -326,10 +324,15 @@ def _mebibytes(size: int) -> str:
 
 def print_moved(moved: Moved) -> None:
     print(f"{counted(moved.moved, 'file')} moved to {moved.directory} ({_mebibytes(moved.bytes)})")
-    if moved.altered:
-        print(f"not moved: {counted(moved.altered, 'file')} altered in places, which may show something else")
+    if moved.kept:
+        print(f"not moved: {counted(moved.kept, 'file')} altered in places or extended, which may show something else")
     for failure in moved.left:
         print(f"not moved: {printable(failure.path)}: {failure.reason}")
+    if moved.others:
+        names = ", ".join(moved.others)
+        print(
+            f"other collections of this tree still name what was moved, until `load --prune`, or copied anew: {names}"
+        )
 
 
 def print_duplicates_as_json(found: Duplicates, moved: Moved | None) -> None:

@@ -20,6 +20,7 @@ from utilities.sampling import draw_sample
 from utilities.settings import Settings
 from utilities.splits import were_trained_on
 from utilities.tuning import (
+    FEW_LABELS,
     METRICS,
     PLAIN,
     PRECISE,
@@ -28,6 +29,7 @@ from utilities.tuning import (
     Tuning,
     check_variants,
     draw_trial,
+    drawn_together,
     embed_variant,
     embedding_milliseconds,
     search_milliseconds,
@@ -85,6 +87,11 @@ class TuningResult:
     #: What to say to have it, a command a line; none where the plain search is best.
     commands: list[str]
     chart: Path
+
+    @property
+    def has_few_labels(self) -> bool:
+        """Whether intervals are of other pictures of these labels, and not of other labels."""
+        return min(self.choosing_labels, self.reporting_labels) < FEW_LABELS
 
     @property
     def pays(self) -> bool:
@@ -169,8 +176,7 @@ def run(
     codes = truth.codes[trial.queries]
     shown = [PLAIN, *(each for each in worth if each.parts == 1), *([chosen] if chosen.parts > 1 else [])]
 
-    # Queries of one label gain together, so that whole labels are what chance has drawn.
-    estimate = partial(bootstrap, groups=codes[~trial.choosing])
+    estimate = partial(bootstrap, groups=drawn_together(codes[~trial.choosing]))
 
     def row(technique: Technique) -> Row:
         values, plain = ([worth[each][metric][~trial.choosing] for metric in METRICS] for each in (technique, PLAIN))

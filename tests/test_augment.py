@@ -13,7 +13,7 @@ from pipelines import augment, load
 from tests.clusters import DIMENSION, FINGERPRINT, insert_clusters
 from tests.conftest import MeanColour
 from utilities.augmented_collections import copy_augmented
-from utilities.errors import CollectionNotFound, InvalidArgument
+from utilities.errors import CollectionNotFound, InvalidArgument, Stopped
 from utilities.id_map import IdMap
 from utilities.milvus_utilities import (
     count_items,
@@ -23,6 +23,7 @@ from utilities.milvus_utilities import (
     insert_embeddings,
     read_embeddings,
 )
+from utilities.reduced_collections import check_copy
 from utilities.reranking import augmented
 from utilities.retrieval_metrics import exact_neighbours_of_each
 from utilities.settings import Settings
@@ -53,6 +54,33 @@ def test_a_copy_is_brought_up_to_date(lite: MilvusClient, settings: Settings) ->
     found = read_embeddings(lite, copy, np.array([item.id for item in items[100:]]))
     left = vectors[100:]
     np.testing.assert_allclose(found, augmented(left, left[exact_neighbours_of_each(left, 5)]), atol=1e-5)
+
+
+def test_a_copy_follows_its_tree(lite: MilvusClient, settings: Settings, colour_tree: Path, tmp_path: Path) -> None:
+    load.run(colour_tree, embedder=MeanColour(), settings=settings, progress=False)
+    augment.run("colours", into="moved", neighbours=2, settings=settings, progress=False)
+    there = colour_tree.rename(tmp_path / "there")
+    with pytest.raises(InvalidArgument, match="load into 'colours'"):
+        load.run(there, collection="moved", moved=True, embedder=MeanColour(), settings=settings, progress=False)
+    assert describe_collection(lite, "moved").root == colour_tree.resolve()
+    load.run(there, collection="colours", moved=True, embedder=MeanColour(), settings=settings, progress=False)
+    assert augment.run("colours", into="moved", neighbours=2, settings=settings, progress=False) == 15
+    assert describe_collection(lite, "moved").root == there.resolve()
+
+
+def test_a_copy_that_was_stopped_begins_again(
+    lite: MilvusClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, _, items = insert_clusters(lite)
+
+    def interrupted(*_: object) -> None:
+        raise Stopped("Stopped.", 2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utilities.copied_collections.insert_items", interrupted)
+        with pytest.raises(Stopped, match=r"^Stopped with 0 of 240 .*; the same command begins again"):
+            copy_augmented(lite, info, "moved", 5, settings, progress=False)
+    assert copy_augmented(lite, info, "moved", 5, settings, progress=False) == len(items)
 
 
 def test_fewer_items_than_neighbours(lite: MilvusClient, settings: Settings) -> None:
@@ -92,6 +120,12 @@ def test_what_cannot_be_augmented_is_refused(lite: MilvusClient, settings: Setti
     ):
         with pytest.raises(InvalidArgument, match=said):
             copy_augmented(lite, source, name, neighbours, settings, progress=False)
+    long = replace(FINGERPRINT, keep_length=True)
+    lengths = create_collection(lite, "lengths", dimension=DIMENSION, fingerprint=long, root="/photos")
+    with pytest.raises(InvalidArgument, match="keep their length"):
+        copy_augmented(lite, lengths, "other", 5, settings, progress=False)
+    with pytest.raises(InvalidArgument, match="reduce 'clusters', and augment the copy"):
+        check_copy(lite, describe_collection(lite, "moved"), "less", 8, settings, whiten=False)
     with pytest.raises(CollectionNotFound, match="no collection 'nothing'"):
         augment.run("nothing", into="other", settings=settings)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +19,17 @@ from pymilvus import MilvusClient
 
 from benchmarks.altered_images import write_copies
 from benchmarks.duplicates import measure
-from pipelines import duplicates, manage
+from pipelines import duplicates, load, manage
 from tests.conftest import MeanColour
+from tests.test_ensemble_collections import MeanSquare
+from utilities.augmented_collections import copy_augmented
 from utilities.collection_info import unstated_fingerprint
-from utilities.errors import InvalidArgument
+from utilities.ensembles import Ensemble
+from utilities.errors import DatabaseError, IdMapError, InvalidArgument, Stopped
 from utilities.image_files import open_image
-from utilities.milvus_utilities import create_collection, insert_embeddings, read_items
+from utilities.milvus_utilities import create_collection, describe_collection, insert_embeddings, read_items
 from utilities.near_identical import DETAIL, THUMBNAIL, WORTH_A_LOOK, Detail, Likeness, Picture, compare, find_in
+from utilities.set_aside import set_aside
 from utilities.settings import Settings
 from utilities.thumbnails import SIDE, SheetGroup, _fitted, _font, group_sheet
 from utilities.videos import Sampling
@@ -272,9 +278,9 @@ def test_all_but_the_best_are_moved(
     for each in others:
         assert not (copies / each.path).exists()
         assert (aside / each.path).read_bytes() == before[each.path]
-    altered = {each.path for each in found.altered}
-    assert {path.split("/")[0] for path in altered} == {"write_on"}
-    left = {group[0].path for group in found.groups} | altered | {changed.path, taken.path}
+    kept = {each.path for each in found.kept}
+    assert {path.split("/")[0] for path in kept} == {"write_on"}
+    left = {group[0].path for group in found.groups} | kept | {changed.path, taken.path}
     assert set(read_items(client, "pictures")["path"]) == left
     assert {path.relative_to(copies).as_posix() for path in copies.rglob("*.*")} == left
     assert str(manage.info("pictures", client_settings).differences) == "none"
@@ -295,11 +301,144 @@ def test_what_is_altered_is_listed_and_not_moved(lite: MilvusClient, settings: S
         ("c.png", ("resized", "altered")),
         ("b.png", ("resized",)),
     ]
-    assert ([each.path for each in found.superfluous], [each.path for each in found.altered]) == (["b.png"], ["c.png"])
+    assert ([each.path for each in found.superfluous], [each.path for each in found.kept]) == (["b.png"], ["c.png"])
     moved = duplicates.move(found, tmp_path / "aside", settings)
-    assert (moved.moved, moved.altered, moved.left) == (1, 1, [])
+    assert (moved.moved, moved.kept, moved.left, moved.others) == (1, 1, [], [])
     assert sorted(path.name for path in tree.iterdir()) == ["a.png", "c.png"]
     assert set(read_items(lite, "pictures")["path"]) == {"a.png", "c.png"}
+
+
+def test_what_is_written_small_is_altered_and_saving_again_is_not() -> None:
+    first, second = (_invoice(total) for total in ("1,200.00", "1,800.00"))
+    likeness = _likeness(first, second)
+    assert likeness is not None
+    assert likeness.altered
+    for copy in (_saved(first, 30), first.resize((620, 877)), _saved(first.resize((868, 1228)), 60)):
+        likeness = _likeness(first, copy)
+        assert likeness is not None
+        assert not likeness.altered
+
+
+def _invoice(total: str) -> Image.Image:
+    page = Image.new("RGB", (1240, 1754), "white")
+    draw = ImageDraw.Draw(page)
+    draw.rectangle((80, 80, 400, 200), "#204080")
+    for number in range(20):
+        text = f"{number + 1}  paper, ink and {17 * number % 23} large boxes, delivered"
+        draw.text((80, 420 + 45 * number), text, "black", ImageFont.load_default(26))
+    draw.text((80, 1400), f"Total {total}", "black", ImageFont.load_default(48))
+    return page
+
+
+def _saved(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def test_what_shows_more_than_the_best_is_not_moved(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    whole = photograph(1, (300, 240))
+    whole.save(tree / "whole.png")
+    whole.crop((30, 20, 270, 212)).resize((480, 384)).save(tree / "enlarged.png")
+    load_tree(lite, tree, settings)
+    found = find(settings, tmp_path / "out")
+    assert [(each.path, each.differences) for each in found.groups[0]] == [
+        ("enlarged.png", ()),
+        ("whole.png", ("extended", "resized")),
+    ]
+    assert (found.superfluous, [each.path for each in found.kept]) == ([], ["whole.png"])
+
+
+def test_other_collections_of_the_tree_are_named(
+    lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path
+) -> None:
+    load_tree(lite, copies, settings)
+    copy_augmented(lite, describe_collection(lite, "pictures"), "better", 3, settings, progress=False)
+    moved = duplicates.move(find(settings, tmp_path / "out"), tmp_path / "aside", settings)
+    assert (moved.moved > 0, moved.others) == (True, ["better"])
+
+
+def test_an_id_map_that_cannot_be_read_is_told_before_anything_is_moved(
+    lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path
+) -> None:
+    load_tree(lite, copies, settings)
+    found = find(settings, tmp_path / "out")
+    id_map = settings.id_map_path("pictures")
+    id_map.write_bytes(id_map.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(IdMapError):
+        duplicates.move(found, tmp_path / "aside", settings)
+    assert not (tmp_path / "aside").exists()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_when_it_is_stopped_what_was_moved_has_no_items(
+    lite: MilvusClient,
+    settings: Settings,
+    copies: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signals: int,
+) -> None:
+    load_tree(lite, copies, settings)
+    found = find(settings, tmp_path / "out")
+    before = {path.relative_to(copies).as_posix() for path in copies.rglob("*.*")}
+    aside = tmp_path / "aside"
+
+    def stopped(file: Path, target: Path) -> None:
+        set_aside(file, target)
+        if len(list(aside.rglob("*.*"))) == 3:
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(duplicates, "set_aside", stopped)
+    with pytest.raises((Stopped, KeyboardInterrupt)):
+        duplicates.move(found, aside, settings)
+    moved = {path.relative_to(aside).as_posix() for path in aside.rglob("*.*")}
+    there = {path.relative_to(copies).as_posix() for path in copies.rglob("*.*")}
+    assert len(moved) == 3
+    assert (moved | there, moved & there) == (before, set())
+    # The second does not wait, not even for the move to be noted.
+    assert len(set(read_items(lite, "pictures")["path"]) - there) == signals - 1
+
+
+def test_a_database_that_fails_after_the_move(
+    lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_tree(lite, copies, settings)
+    found = find(settings, tmp_path / "out")
+
+    def fails(*_: object) -> None:
+        raise DatabaseError("Milvus is gone.")
+
+    monkeypatch.setattr(duplicates, "delete_items", fails)
+    said = (
+        rf"^{len(found.superfluous)} files were moved, but their items not removed \(Milvus is gone.\); `lookalike load"
+    )
+    with pytest.raises(DatabaseError, match=said):
+        duplicates.move(found, tmp_path / "aside", settings)
+
+
+def test_an_ensemble_will_do(lite: MilvusClient, settings: Settings, copies: Path, tmp_path: Path) -> None:
+    ensemble = Ensemble([MeanColour(), MeanSquare()])
+    load.run(copies, collection="pictures", embedder=ensemble, settings=settings, progress=False)
+    assert_grouped_by_original(find(settings, tmp_path / "out"))
+
+
+def test_of_many_groups_and_large_ones(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(duplicates.GROUPS + 1):
+        photograph(number, (60, 45)).save(tree / f"{number}_0.png")
+        for copy in range(1, duplicates.SHOWN + 2 if number == 0 else 2):
+            shutil.copyfile(tree / f"{number}_0.png", tree / f"{number}_{copy:02}.png")
+    load_tree(lite, tree, settings)
+    found = find(settings, tmp_path / "out")
+    assert sorted(map(len, found.groups)) == [2] * duplicates.GROUPS + [duplicates.SHOWN + 2]
+    assert [sheet.name for sheet in found.sheets] == ["duplicates_1.png", "duplicates_2.png"]
+    sizes = [Image.open(sheet).size for sheet in found.sheets]
+    assert sizes[0][1] > sizes[1][1]
 
 
 def test_a_tree_that_is_gone(lite: MilvusClient, settings: Settings, tmp_path: Path) -> None:
@@ -340,7 +479,7 @@ def test_a_group_whose_best_is_gone_stays(lite: MilvusClient, settings: Settings
     found = find(settings, tmp_path / "out")
     (copies / found.groups[0][0].path).unlink()
     moved = duplicates.move(found, tmp_path / "aside", settings)
-    assert {each.path for each in moved.left} == {each.path for each in found.groups[0][1:] if not each.altered}
+    assert {each.path for each in moved.left} == {each.path for each in found.groups[0][1:] if not each.shows_more}
     assert "its best" in moved.left[0].reason
 
 
@@ -383,17 +522,24 @@ def test_the_command_asks_before_it_moves(
     shown = lookalike("duplicates", "copies", *out)
     assert shown.returncode == 0, shown.stderr
     assert "copies: 42 images, 32 of them superfluous in 6 groups" in shown.stdout
-    assert "altered in places, and so not to be moved: 4 more images" in shown.stdout
+    assert "altered in places or extended, and so not to be moved: 4 more images" in shown.stdout
     assert f"all groups: {tmp_path / 'out' / 'duplicates.csv'}\n" in shown.stdout
     asked = lookalike("duplicates", "copies", *out, *aside)
     assert (asked.returncode, (tmp_path / "aside").exists()) == (2, False)
     assert "Nothing was moved; --yes does not ask." in asked.stderr
     inside = lookalike("duplicates", "copies", "--move-to", copies / "aside")
     assert inside.returncode == 2
+    for wrong, says in (
+        ((*aside, "--json"), "and so asks nothing; give --yes, too."),
+        (("--yes",), "--yes says something of --move-to"),
+        (("--move-to", "", "--yes"), "It is empty; give a path."),
+    ):
+        refused = lookalike("duplicates", "copies", *out, *wrong)
+        assert (refused.returncode, says in " ".join(refused.stderr.split())) == (2, True), refused.stderr
     moved = lookalike("duplicates", "copies", *out, *aside, "--yes", "--json")
     assert moved.returncode == 0, moved.stderr
     numbers = json.loads(moved.stdout)
-    assert (len(numbers["groups"]), numbers["moved"]["moved"], numbers["moved"]["altered"]) == (6, 32, 4)
+    assert (len(numbers["groups"]), numbers["moved"]["moved"], numbers["moved"]["kept"]) == (6, 32, 4)
     again = lookalike("duplicates", "copies", *out)
     assert "copies: 10 images, 0 of them superfluous in 4 groups" in again.stdout
 

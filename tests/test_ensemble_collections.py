@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
 from pipelines import evaluate, load
+from tests.clusters import unit
 from tests.conftest import MeanColour
+from utilities.collection_info import CollectionInfo
 from utilities.embedder import Embedder
 from utilities.ensembles import Ensemble
 from utilities.errors import EmbedderMismatch, InvalidArgument
 from utilities.image_to_vec import embed_images
+from utilities.items import item_id
 from utilities.milvus_utilities import (
     create_collection,
     current_index,
@@ -25,6 +28,7 @@ from utilities.milvus_utilities import (
     read_embeddings,
     read_items,
 )
+from utilities.reranking import expanded, reciprocal_order
 from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.several_queries import TOGETHER, Together
@@ -119,14 +123,80 @@ def test_some_networks_answer_alone(ask: Callable[..., list[Match]], colour_tree
         ask(min_similarity=0.5)
 
 
-def test_pages_expansion_and_re_ranking_go_with_fusion(ask: Callable[..., list[Match]]) -> None:
+def test_pages_groups_and_filters_go_with_fusion(ask: Callable[..., list[Match]]) -> None:
     whole = ask()
     assert [*ask(top_k=5), *ask(top_k=10, offset=5)] == whole
-    for wishes in ({"expand": 3}, {"rerank": "reciprocal"}, {"rerank": "diffusion"}, {"group_by": "label"}):
-        matches = ask(**wishes)
-        assert matches[0].label == "red"
-        assert len(matches) == (5 if "group_by" in wishes else 15)
+    assert len(ask(group_by="label")) == 5
     assert {match.label for match in ask(filter='label == "blue"')} == {"blue"}
+    with pytest.raises(InvalidArgument, match="measures have nothing to vote on"):
+        ask(rerank="measures")
+    with pytest.raises(InvalidArgument, match="each needs a weight from 0 to 1"):
+        ask(weights=(0.5, 2))
+    with pytest.raises(InvalidArgument, match="not all of them 0"):
+        ask(weights=(0, 0))
+
+
+def insert_random(client: MilvusClient, settings: Settings, count: int) -> tuple[CollectionInfo, NDArray[np.float32]]:
+    """An ensemble's collection of random vectors, and these, (count, 7), of all lengths."""
+    first, second = (member.fingerprint for member in MEMBERS)
+    create_collection(client, "things", dimension=7, fingerprint=first, others=(second,))
+    vectors = np.random.default_rng(0).standard_normal((count, 7)).astype(np.float32)
+    paths = [f"/photos/{number}.jpg" for number in range(count)]
+    insert_embeddings(client, "things", vectors, paths, settings=settings)
+    return describe_collection(client, "things"), vectors
+
+
+def parts(vectors: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Those of each network, of length 1."""
+    return [unit(vectors[..., :3]), unit(vectors[..., 3:])]
+
+
+def fused(queries: list[NDArray[np.float32]], vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What reciprocal ranks come to, (n,)."""
+    cosines = [own @ query for query, own in zip(queries, parts(vectors), strict=True)]
+    return sum(1 / (60 + (-each).argsort().argsort() + 1) for each in cosines)  # type: ignore[return-value]
+
+
+def test_each_network_expands_its_own_query(lite: MilvusClient, settings: Settings) -> None:
+    info, vectors = insert_random(lite, settings, 80)
+    queries = [each[0] for each in parts(vectors)]
+    near = (-fused(queries, vectors)).argsort(kind="stable")[:3]
+    moved = [unit(expanded(query, own[near])) for query, own in zip(queries, parts(vectors), strict=True)]
+    (matches,) = nearest_matches(lite, info, vectors[:1], Selection(20, expand=3))
+    expected = np.sort(fused(moved, vectors))[::-1][:20]
+    assert [match.fused for match in matches] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert not np.allclose(expected, np.sort(fused(queries, vectors))[::-1][:20], atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(), (0.9, 0.1)])
+def test_the_first_are_reranked_by_the_mean_of_the_networks(
+    lite: MilvusClient, settings: Settings, weights: tuple[float, ...]
+) -> None:
+    info, vectors = insert_random(lite, settings, 80)
+    count = np.sqrt(weights or (1, 1))
+    balanced = np.concatenate([root * own for root, own in zip(count, parts(vectors), strict=True)], axis=1)
+    order = reciprocal_order(balanced[0], balanced)
+    (matches,) = nearest_matches(lite, info, vectors[:1], Selection(20, rerank="reciprocal", weights=weights))
+    assert [match.path for match in matches] == [f"{row}.jpg" for row in order[:20]]
+
+
+def test_each_network_counts_alike_where_all_are_compared(lite: MilvusClient, settings: Settings) -> None:
+    info, vectors = insert_random(lite, settings, 20)
+    ids = np.array([item_id(f"{number}.jpg") for number in range(20)])
+    read = read_embeddings(lite, info, ids)
+    cosines = sum(own @ own.T for own in parts(vectors)) / 2
+    np.testing.assert_allclose(read @ read.T, cosines, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["L2", "IP"])
+def test_any_metric_will_do(colour_tree: Path, settings: Settings, lite: MilvusClient, metric: str) -> None:
+    load.run(colour_tree, embedder=ENSEMBLE, metric=metric, settings=settings, progress=False)
+    query = colour_tree / "red" / "red_0.png"
+    for weights in ((), (0.5, 0.5)):
+        selection = Selection(15, weights=weights)
+        (answer,) = search([query], "colours", selection, client=lite, embedder=ENSEMBLE, settings=settings)
+        assert answer.matches[0].path == "red/red_0.png"
+        assert len(answer.matches) == 15
 
 
 def test_a_later_load_takes_the_same_networks(
@@ -190,13 +260,13 @@ def test_an_ensemble_that_outgrows_its_first_index_gets_another(lite: MilvusClie
 
 
 def test_pages_of_fused_rankings_fit_together(lite: MilvusClient, settings: Settings) -> None:
-    first, second = (member.fingerprint for member in MEMBERS)
-    info = create_collection(lite, "things", dimension=7, fingerprint=first, others=(second,))
-    vectors = np.random.default_rng(0).standard_normal((1_200, 7)).astype(np.float32)
-    insert_embeddings(lite, "things", vectors, [f"/photos/{number}.jpg" for number in range(1_200)], settings=settings)
+    info, vectors = insert_random(lite, settings, 1_200)
     (whole,) = nearest_matches(lite, info, vectors[:1], Selection(600))
     pages = [nearest_matches(lite, info, vectors[:1], Selection(100, offset=each))[0] for each in range(0, 600, 100)]
     assert [match for page in pages for match in page] == whole
+    with pytest.raises(InvalidArgument, match="of fused rankings there are no more than the first 1,000"):
+        nearest_matches(lite, info, vectors[:1], Selection(100, offset=950))
+    assert len(nearest_matches(lite, info, vectors[:1], Selection(20, group_by="label"))[0]) == 1
     for by in TOGETHER:
         together = Together(by, 1)
         whole = matches_of_several(lite, info, vectors[:3], Selection(600), together)

@@ -52,6 +52,8 @@ def test_nothing_has_no_labels() -> None:
         ("path,label\na,b\n".encode("utf-16"), "labels.csv. is not in UTF-8; save it as UTF-8"),
         ("path,label\na,b\n".encode("utf-16-le"), "labels.csv. is not in UTF-8; save it as UTF-8"),
         (b"path;label\na/1.png;cup\n", "separates its columns by semicolons; save it with commas"),
+        (b'"path";"label"\n"a/1.png";"cup"\n', "separates its columns by semicolons; save it with commas"),
+        (b"path;kind, as said;label\na/1.png;x;cup\n", "separates its columns by semicolons; save it with commas"),
         (b"path\tlabel\na/1.png\tcup\n", "separates its columns by tabs; save it with commas"),
         (b'path,label\n"a,b\n', "cannot be read as a CSV"),
         (b"path,label\na/1.png,cup\na/1.png,pan\n", "gives 'a/1.png' more than one label"),
@@ -67,7 +69,7 @@ def test_a_csv_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, me
 
 def test_a_csv_that_says_the_same_twice_is_none_the_worse(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text("path,label\na,x\na,x\n")
+    file.write_text("path,label\na,x\na,x\n,\n")
     assert read_labels(file) == {("a", ""): "x"}
 
 

@@ -241,7 +241,7 @@ def test_a_copy_that_was_interrupted_is_completed(
     with monkeypatch.context() as patch:
         patch.setattr("utilities.copied_collections.insert_items", interrupted)
         with pytest.raises(
-            Stopped, match=r"^Stopped with 0 of \d+ items in 'less'; the same command goes on"
+            Stopped, match=r"^Stopped with 0 of \d+ items copied to 'less'; the same command goes on"
         ) as stopped:
             reduce.run("drawn", **arguments)  # type: ignore[arg-type]
     assert stopped.value.exit_status == 130

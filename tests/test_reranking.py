@@ -32,6 +32,8 @@ def test_an_item_moves_towards_its_neighbours_less_and_less() -> None:
     np.testing.assert_allclose(augmented(vectors, neighbours), unit(np.array([[1, 2 / 3, 1 / 3]])), rtol=1e-6)
     nobody = np.zeros((1, 2, 3), np.float32)
     np.testing.assert_allclose(augmented(2 * vectors, nobody), vectors)
+    long = neighbours * np.array([[[50.0], [0.1]]], np.float32)
+    np.testing.assert_allclose(augmented(vectors, long), augmented(vectors, neighbours), rtol=1e-6)
 
 
 @pytest.mark.parametrize("order", [reciprocal_order, diffusion_order])
@@ -77,6 +79,18 @@ def test_reciprocal_order_is_that_of_the_definition() -> None:
     final = ORIGINAL * distances[0] + (1 - ORIGINAL) * (1 - overlap / (2 - overlap))
     found = reciprocal_order(query, vectors[1:].astype(np.float32))
     np.testing.assert_allclose(final[1:][found], np.sort(final[1:]), atol=1e-4)
+
+
+@pytest.mark.parametrize("copies", [22, 60])
+def test_vectors_that_are_the_same_many_times_do_not_stop_the_others_from_moving(copies: int) -> None:
+    items, query = clustered()[0], clustered(seed=1)[0][0]
+    first = np.argsort(-(items @ query), kind="stable")[: 100 - copies]
+    same = np.repeat(items[first[:1]], copies, axis=0)
+    with np.errstate(all="raise"):
+        order = reciprocal_order(query, np.concatenate([same, items[first]]))
+    assert sorted(order) == list(range(100))
+    others = [each - copies for each in order if each >= copies]
+    assert others != sorted(others)
 
 
 def test_what_no_neighbour_reaches_stands_last_in_the_order_of_its_similarity() -> None:

@@ -65,6 +65,56 @@ def test_of_a_copy_that_fails_nothing_is_left(file: Path, tmp_path: Path, monkey
     assert list((tmp_path / "aside").iterdir()) == []
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_a_signal_loses_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, across: bool
+) -> None:
+    if across:
+        request.getfixturevalue("two_file_systems")
+    replace = Path.replace
+
+    def stopped(source: Path, target: Path) -> None:
+        replace(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        set_aside(file, tmp_path / "aside" / "a.jpg")
+    assert files(tmp_path)["aside/a.jpg"] == b"a picture"
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_of_a_file_that_goes_away_meanwhile_the_copy_stays(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy2 = shutil.copy2
+
+    def then_gone(source: Path, copy: Path) -> None:
+        copy2(source, copy)
+        Path(source).unlink()
+
+    monkeypatch.setattr(shutil, "copy2", then_gone)
+    set_aside(file, tmp_path / "aside" / "a.jpg")
+    assert files(tmp_path) == {"aside/a.jpg": b"a picture"}
+
+
+@pytest.mark.usefixtures("two_file_systems")
+def test_of_a_file_that_may_not_be_removed_no_copy_stays(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(PermissionError):
+        set_aside(file, tmp_path / "aside" / "a.jpg")
+    assert files(tmp_path) == {"tree/a.jpg": b"a picture"}
+
+
 @pytest.mark.usefixtures("two_file_systems")
 def test_what_comes_to_be_there_during_a_copy_stays(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from utilities.milvus_utilities import delete_items, describe_collection
 from utilities.selections import Selection
 from utilities.settings import Settings
 from utilities.similar_images import nearest_matches
-from utilities.tuning import PLAIN, Technique, Tuning, choose, draw_trial
+from utilities.tuning import PLAIN, Technique, Tuning, choose, draw_trial, drawn_together
 from utilities.variants import Variant
 
 VECTORS, CODES = clustered()
@@ -134,6 +135,15 @@ def test_what_takes_too_long_is_tried_alone_but_not_chosen() -> None:
     assert tuning.try_all(slow, 3, progress=False).best == PLAIN
 
 
+def test_of_few_labels_each_query_is_drawn_by_itself() -> None:
+    few, many = np.repeat(np.arange(2), 50), np.repeat(np.arange(20), 5)
+    assert len({*drawn_together(few)}) == 100
+    assert len({*drawn_together(many)}) == 20
+    noise = np.random.default_rng(0).normal(0, 1, 100)
+    values = {PLAIN: np.zeros(100), Technique(expand=10): noise - noise.mean() + 0.01}
+    assert choose(values, few) == PLAIN
+
+
 @pytest.fixture
 def colours(colour_tree: Path, settings: Settings, networks: Path) -> Path:
     """The colour tree, loaded with an untrained network."""
@@ -160,11 +170,10 @@ def test_the_verb_tells_what_pays_what_it_costs_and_how_to_have_it(
     assert names[0] == "plain"
     assert {"views squash,mirror", "augmented by 10", "expanded by 10", "re-ranked by diffusion"} <= {*names}
     assert tuning.tried >= 13
-    assert tuning.commands == tune._commands(describe_collection(lite, "colours"), tuning.best)
     print_tuning(tuning)
     said = capsys.readouterr().out
     assert "colours: 10 items searched; " in said
-    assert "fewer than 10 labels choose, or report" in said
+    assert "few labels choose, or report" in said
     assert ("to have it:" in said) == (tuning.pays and bool(tuning.commands))
     plain = tuning.rows[0]
     assert (plain.precision_gain.mean, plain.times_as_long, plain.pays) == (0, 1, False)
@@ -186,6 +195,19 @@ def test_what_to_say_to_have_a_technique(colours: Path, settings: Settings, lite
         "lookalike query IMAGE --collection colours --expand 5"
     ]
     assert tune._commands(info, PLAIN) == []
+
+
+def test_what_takes_too_long_is_not_recommended(
+    colours: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: object, __: object, ___: object, techniques: Sequence[Technique]) -> dict[Technique, float]:
+        return {each: 1.0 if each in (PLAIN, Technique(expand=10)) else 1e9 for each in techniques}
+
+    monkeypatch.setattr("pipelines.tune.search_milliseconds", slow)
+    monkeypatch.setattr("utilities.tuning.choose", lambda values, _: max(values, key=lambda each: each.parts))
+    tuning = tune.run("colours", slower=2, out=tmp_path, settings=settings, progress=False)
+    assert tuning.best == Technique(expand=10)
+    assert tuning.commands == ["lookalike query IMAGE --collection colours --expand 10"]
 
 
 def test_what_cannot_be_tuned_is_refused(

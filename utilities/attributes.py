@@ -27,15 +27,15 @@ TYPES = ("integer", "number", "boolean", "text")
 #: Names and types of columns.
 Columns = tuple[tuple[str, str], ...]
 
-#: Names that mean something already: `score` is how near a match is.
-_RESERVED = {*ITEM_FIELDS, *FACE_ATTRIBUTES, *SPAN_ATTRIBUTES, *EXIF_ATTRIBUTES, "score"}
+#: Names that mean something already: `score` is how near a match is, and `folder` what matches are grouped by.
+_RESERVED = {*ITEM_FIELDS, *FACE_ATTRIBUTES, *SPAN_ATTRIBUTES, *EXIF_ATTRIBUTES, "score", "folder"}
 _VECTORS = "embedding_"
 #: Zeros in front, as in 00123, make a text, which loses nothing.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLEANS = {"true": True, "false": False}
-#: Up to here every integer is a floating-point number, too; what is longer, such as a code, stays a text.
-_EXACT = 2.0**53
+#: Up to here every integer is a floating-point number, as JavaScript has them; what is longer, as a code is, is a text.
+_EXACT = 2**53
 #: Bytes of a row in JSON; a server takes 65,536 of all that an item has beside the fields of every item.
 MOST_BYTES = 60_000
 #: Paths that name no file, of which it is said which they are.
@@ -190,11 +190,11 @@ def _are_of(kind: str, cells: Sequence[str]) -> bool:
 
 def _is_of(kind: str, cell: str) -> bool:
     if kind == "integer":
-        return bool(_INTEGER.fullmatch(cell)) and -(2**63) <= int(cell) < 2**63
+        return bool(_INTEGER.fullmatch(cell)) and abs(int(cell)) <= _EXACT
     if kind == "number":
         if not _NUMBER.fullmatch(cell) or not math.isfinite(float(cell)):
             return False
-        return not cell.lstrip("-").isdigit() or abs(float(cell)) <= _EXACT
+        return not cell.lstrip("-").isdigit() or abs(int(cell)) <= _EXACT
     return kind == "text" or cell.lower() in _BOOLEANS
 
 

@@ -13,7 +13,7 @@ from utilities.collection_info import CollectionInfo, check_name
 from utilities.copied_collections import copy_items
 from utilities.errors import InvalidArgument
 from utilities.locks import only_writer
-from utilities.milvus_utilities import by_field, create, find_collection, nearest_that, take_vectors
+from utilities.milvus_utilities import by_field, create, find_collection, move_root, nearest_that, take_vectors
 from utilities.reranking import augmented
 from utilities.settings import Settings
 
@@ -58,6 +58,7 @@ def copy_augmented(
         EmbedderMismatch: the collection of that name has vectors of another embedder.
         CollectionBusy: another process is changing it.
         DatabaseError: Milvus failed.
+        Stopped: Ctrl-C or SIGTERM came; the same call begins again.
     """
     check_name(name)
     if not 1 <= neighbours <= MOST_NEIGHBOURS:
@@ -74,6 +75,8 @@ def copy_augmented(
             of = f"of {existing.augmented_of!r} moved towards {existing.augmented} neighbours"
             has = of if existing.augmented else "as they were embedded"
             raise InvalidArgument(f"The collection {name!r} holds vectors {has}; choose another name.")
+        if existing and existing.root != source.root and source.root:  # The tree has moved.
+            move_root(client, existing, source.root)
         wanted = replace(source, name=name, augmented=neighbours, augmented_of=source.name, indexed_items=0)
         target = create(client, wanted, None)
         convert = partial(_moved, client, source, neighbours)

@@ -108,6 +108,17 @@ def backbone_named(name: str) -> Backbone:
         raise InvalidArgument(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.") from None
 
 
+def backbone_and_weights(said: str) -> tuple[str, str]:
+    """What `NAME` or `NAME=WEIGHTS` says: the name in small letters, and the weights, empty if there are none.
+
+    Raises:
+        InvalidArgument: no such backbone.
+    """
+    name, _, weights = said.partition("=")
+    backbone_named(name)
+    return name.lower(), weights and str(Path(weights).expanduser())
+
+
 def sees_faces(backbone: str) -> bool:
     """Whether what a network is shown are faces, not whole images."""
     return backbone in BACKBONES and BACKBONES[backbone].weights == "faces"

@@ -55,7 +55,7 @@ def copy_items(
         How many items the target holds.
 
     Raises:
-        Stopped: Ctrl-C or SIGTERM came; the same call goes on from there.
+        Stopped: Ctrl-C or SIGTERM came; the same call goes on from there, or `afresh` begins again.
         DatabaseError: Milvus failed.
     """
     attempt = partial(patiently, seconds=settings.server_patience_seconds)
@@ -74,9 +74,8 @@ def copy_items(
                 copied.update(item.id for item in items)
                 bar.update(len(page))
     except Stopped as stopped:  # What it leaves is a part of a collection, which looks like a whole one.
-        message = (
-            f"Stopped with {len(copied):,} of {total:,} items in {target.name!r}; the same command goes on from there."
-        )
+        begins = "the same command begins again" if afresh else "the same command goes on from there"
+        message = f"Stopped with {len(copied):,} of {total:,} items copied to {target.name!r}; {begins}."
         raise Stopped(message, stopped.exit_status - 128) from None
     if afresh:
         delete_items(client, target.name, sorted(there - copied), attempt)

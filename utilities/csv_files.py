@@ -37,8 +37,12 @@ def read_table(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         text = file.read_bytes().decode("utf-8-sig")
         if "\0" in text:  # UTF-16 without a mark at its beginning
             raise UnicodeError
+        first = text.partition("\n")[0]
+        separator = next((name for mark, name in _SEPARATORS.items() if _named(needed, first.split(mark))), None)
+        if separator:
+            raise InvalidArgument(f"{str(file)!r} separates its columns by {separator}; save it with commas.")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-        lines = dict((reader.line_num, row) for row in reader if row)  # noqa: C402  # the number changes
+        lines = dict((reader.line_num, row) for row in reader if any(row))  # noqa: C402  # the number changes
         if not lines:
             raise ValueError("No columns")
     except UnicodeError as error:
@@ -47,9 +51,6 @@ def read_table(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
         raise InvalidArgument(f"{str(file)!r} cannot be read as a CSV: {str(error).strip().rstrip('.')}.") from error
     header = [name.strip() for name in lines.pop(next(iter(lines)))]
     missing = [column for column in needed if column not in header]
-    separator = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
-    if missing and separator:
-        raise InvalidArgument(f"{str(file)!r} separates its columns by {separator}; save it with commas.")
     if missing:
         raise InvalidArgument(
             f"{str(file)!r} has no column {' and no column '.join(missing)}; its first line must be a header that "
@@ -68,3 +69,8 @@ def read_table(file: Path, needed: Sequence[str], what: str) -> pd.DataFrame:
     table = pd.DataFrame(cells, index=list(lines), columns=header, dtype=str)
     empty = (table == "").all().to_numpy() & (table.columns == "")
     return table.loc[:, ~empty]
+
+
+def _named(columns: Sequence[str], cells: Sequence[str]) -> bool:
+    """Whether one of several cells, perhaps in quotes, is the name of a column."""
+    return len(cells) > 1 and any(cell.strip().strip('"') in columns for cell in cells)

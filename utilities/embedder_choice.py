@@ -12,6 +12,7 @@ from utilities.backbones import (
     BACKBONES,
     DEFAULT_BACKBONE,
     DEFAULT_FACE_BACKBONE,
+    backbone_and_weights,
     backbone_named,
     backbone_of,
     sees_faces,
@@ -82,10 +83,10 @@ def networks_wanted(wanted: Wanted, backbones: Sequence[str]) -> list[Wanted]:
         backbones: each `NAME`, or `NAME=WEIGHTS` where the weights are that network's own; empty if nothing was said.
 
     Raises:
-        InvalidArgument: a network twice, or several that are to see faces or videos.
+        InvalidArgument: no such network, one twice, several that are to see faces or videos, or weights of none.
     """
-    parts = [each.partition("=") for each in backbones]
-    names = [name.lower() for name, *_ in parts]
+    networks = [backbone_and_weights(each) for each in backbones]
+    names = [name for name, _ in networks]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InvalidArgument(f"--backbone {twice} is given twice; each network has one field of vectors.")
@@ -93,10 +94,9 @@ def networks_wanted(wanted: Wanted, backbones: Sequence[str]) -> list[Wanted]:
         raise InvalidArgument("Several networks are for images; of faces and videos give one --backbone.")
     if not names:
         return [wanted]
-    return [
-        replace(wanted, backbone=name, weights=weights or wanted.weights)
-        for name, (_, _, weights) in zip(names, parts, strict=True)
-    ]
+    if wanted.weights and all(weights for _, weights in networks):
+        raise InvalidArgument(f"Each --backbone names its own weights; --weights {wanted.weights} would be of none.")
+    return [replace(wanted, backbone=name, weights=weights or wanted.weights) for name, weights in networks]
 
 
 def refuse_other_networks(existing: CollectionInfo, wanted: Sequence[Wanted]) -> list[Wanted]:

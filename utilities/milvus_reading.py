@@ -15,7 +15,7 @@ from utilities.items import ITEM_FIELDS, Value
 from utilities.milvus_client import MilvusClient
 from utilities.milvus_collections import describe_collection
 from utilities.milvus_connection import MESSAGE_BYTES, PAGE_ROWS, RETRIES
-from utilities.milvus_search import loaded, take_vectors
+from utilities.milvus_search import by_field, loaded, take_vectors
 from utilities.reduction import unit_length
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ def stored_embeddings(
 
 
 def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """All vectors of some items, in their order, in memory, made of length 1 if they are not.
+    """All vectors of some items, in their order, in memory, made of length 1 if they are not; of an ensemble the cosine
+    of two rows is the mean of the networks' cosines.
 
     Args:
         client: from `connect`.
@@ -166,4 +167,5 @@ def read_embeddings(client: MilvusClient, info: CollectionInfo, ids: NDArray[np.
     for page, vectors in stored_embeddings(client, info):
         wanted = [row for row, each in enumerate(page) if each["id"] in place]
         embeddings[[place[page[row]["id"]] for row in wanted]] = vectors[wanted]
-    return unit_length(embeddings)
+    parts = [unit_length(part) for part in by_field(info, embeddings).values()]
+    return unit_length(np.concatenate(parts, axis=1))

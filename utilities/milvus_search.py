@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_TOP_K = 16_384
 #: Rows that are looked through at a time, where only some are kept: a bound on memory.
 ROWS_TOGETHER = 100_000
-#: Matches of each ranking that are fused, if no page goes further.
+#: Matches of each ranking that are fused, always as many, so that pages fit together; no page goes further.
 FUSED = 1_000
 #: Queries of one message to a server.
 QUERIES_TOGETHER = 256
@@ -69,10 +69,10 @@ def nearest_neighbours(
         collection: its name, or what `describe_collection` said of it, which saves asking again.
         embeddings: (n, dimension), of an ensemble each query's vectors side by side; n may be any number, they are sent
             in messages of at most `MESSAGE_BYTES`.
-        top_k: matches for each, 1 to `MAX_TOP_K`.
+        top_k: matches for each, 1 to `MAX_TOP_K`, or in an ensemble to `FUSED`.
         filter: a Milvus expression that the matches satisfy, such as `label == "cup"`; empty for none.
         fields: what to read of each match, beside its id; where many are asked for, most of the time goes there.
-        offset: how many of the nearest to pass over; with `top_k` at most `MAX_TOP_K`.
+        offset: how many of the nearest to pass over; with `top_k` at most as many.
         weights: of an ensemble's networks, from 0 to 1 each; empty to fuse by rank.
 
     Returns:
@@ -85,8 +85,8 @@ def nearest_neighbours(
         CollectionNotFound: no such collection.
         DatabaseError: Milvus failed.
     """
-    check_depth(top_k, offset)
     info = collection if isinstance(collection, CollectionInfo) else describe_collection(client, collection)
+    check_depth(top_k, offset, fused=bool(info.others))
     check_filter(filter, info.filter_fields, info.name)
     embeddings = np.asarray(embeddings, dtype=np.float32)
     dimension = info.dimension
@@ -109,18 +109,18 @@ def nearest_neighbours(
             return [rows for answer in answers for rows in answer]
 
 
-def check_depth(top_k: int, offset: int = 0) -> None:
-    """Refuse more matches than Milvus returns.
+def check_depth(top_k: int, offset: int = 0, *, fused: bool = False) -> None:
+    """Refuse more matches than Milvus returns, or than are fused.
 
     Raises:
         InvalidArgument: `top_k` or `offset` out of range.
     """
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidArgument(f"A top-k of {top_k} cannot be had; Milvus returns from 1 to {MAX_TOP_K:,} matches.")
-    if not 0 <= offset <= MAX_TOP_K - top_k:
+    whose, most = ("of fused rankings there are", FUSED) if fused else ("Milvus returns", MAX_TOP_K)
+    if not 1 <= top_k <= most:
+        raise InvalidArgument(f"A top-k of {top_k} cannot be had; {whose} from 1 to {most:,} matches.")
+    if not 0 <= offset <= most - top_k:
         raise InvalidArgument(
-            f"{top_k:,} matches after the first {offset:,} cannot be had; Milvus looks no further than the first "
-            f"{MAX_TOP_K:,}."
+            f"{top_k:,} matches after the first {offset:,} cannot be had; {whose} no more than the first {most:,}."
         )
 
 
@@ -151,13 +151,14 @@ def nearest_that(
         min_similarity: what is less similar is not shown to `keep`, nor is it looked further then.
 
     Returns:
-        n lists as `nearest_neighbours` returns them; shorter ones where no more are kept among the nearest `MAX_TOP_K`.
+        n lists as `nearest_neighbours` returns them; shorter ones where no more are kept among as many as can be had.
 
     Raises:
         LookalikeError: as for `nearest_neighbours`.
     """
     found: dict[int, list[dict[str, Any]]] = {}
-    wanted, depth = list(range(len(embeddings))), depth or top_k
+    wanted, most = list(range(len(embeddings))), FUSED if info.others else MAX_TOP_K
+    depth = min(depth or top_k, most)
     while wanted:
         further = []
         together = max(1, ROWS_TOGETHER // depth)
@@ -167,9 +168,9 @@ def nearest_that(
             for number, rows in zip(some, answers, strict=True):
                 near = [row for row in rows if min_similarity is None or row["score"] >= min_similarity]
                 found[number] = keep(number, near)[:top_k]
-                if len(found[number]) < top_k and len(near) == depth < MAX_TOP_K:
+                if len(found[number]) < top_k and len(near) == depth < most:
                     further.append(number)
-        wanted, depth = further, min(2 * depth, MAX_TOP_K)
+        wanted, depth = further, min(2 * depth, most)
     return [found[number] for number in range(len(embeddings))]
 
 
@@ -184,13 +185,6 @@ def first_of_each(key: Callable[[dict[str, Any]], object], rows: list[dict[str, 
     for row in rows:
         first.setdefault(key(row), row)
     return list(first.values())
-
-
-def depth_of_fusion(wanted: int) -> int:
-    """How many matches of each ranking are fused, where so many are wanted: the same for all usual pages, so that they
-    fit together.
-    """
-    return FUSED if wanted <= FUSED else MAX_TOP_K
 
 
 def by_field(info: CollectionInfo, vectors: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -251,7 +245,7 @@ def _search(
             answer = client.hybrid_search(info.name, requests, ranker, limit=top_k, offset=offset, output_fields=fields)
         return [[row(hit) for hit in hits] for hits in answer]
 
-    looked_at = depth_of_fusion(offset + top_k) if info.others else offset + top_k
+    looked_at = FUSED if info.others else offset + top_k
     quick, thorough = (search_params(client, info, looked_at, filter, thorough=each) for each in (False, True))
     found = ask(embeddings, quick)
     too_few = [number for number, rows in enumerate(found) if len(rows) < top_k]

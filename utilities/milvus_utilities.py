@@ -43,10 +43,10 @@ from utilities.milvus_reading import read_items as read_items
 from utilities.milvus_reading import stored_columns as stored_columns
 from utilities.milvus_reading import stored_embeddings as stored_embeddings
 from utilities.milvus_reading import stored_items as stored_items
+from utilities.milvus_search import FUSED as FUSED
 from utilities.milvus_search import MAX_TOP_K as MAX_TOP_K
 from utilities.milvus_search import by_field as by_field
 from utilities.milvus_search import check_depth as check_depth
-from utilities.milvus_search import depth_of_fusion as depth_of_fusion
 from utilities.milvus_search import first_of_each as first_of_each
 from utilities.milvus_search import first_of_each_file as first_of_each_file
 from utilities.milvus_search import nearest_neighbours as nearest_neighbours
@@ -172,8 +172,10 @@ def check_several_fields(client: MilvusClient) -> None:
 
     Raises:
         InvalidArgument: the server is older than `SEVERAL_FIELDS`.
+        DatabaseError: Milvus failed.
     """
-    version = str(client.get_server_version())
+    with milvus_errors("ask for the version"):
+        version = str(client.get_server_version())
     numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:2])
     if not is_embedded(client) and numbers < SEVERAL_FIELDS:
         raise InvalidArgument(

@@ -47,6 +47,9 @@ _CONTRAST = 58.5
 #: Structure from which on a block shows the same in both; the part of the blocks with structure that must, since a text
 #: may lie on the others; and of how many at least.
 _SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.78, 4
+#: What is written small differs in few pixels: the side of a block in which that is looked for, the variance from which
+#: on it is more than what encoding does, and the structure below which it is something else.
+_FINE, _STRONG, _OTHER = 8, 400.0, 0.6
 #: Correlation of the whole, and levels of 255 by which hues may differ.
 _CORRELATED, _HUE = 0.85, 24.0
 #: More than rounding and inexact alignment: levels of 255 by which colours differ, the part of a side that is cut off,
@@ -160,16 +163,18 @@ def compare(outer: Detail, inner: Detail, placement: Placement) -> Likeness | No
     left, top, right, bottom = edges
     shown = (outer.size[0] * (right - left), outer.size[1] * (bottom - top))
     side = int(np.clip(min(*shown, *inner.size) * _SHARP, _FEWEST, _MOST)) // _BLOCKS * _BLOCKS
-    structure = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side))
-    same = structure > _SAME
+    count = max(_BLOCKS, side // _BLOCK)
+    same = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side), count, _CONTRAST) > _SAME
     if len(same) < _FEWEST_BLOCKS or same.mean() < _SHARE:
         return None
+    side = int(np.clip(min(*shown, *inner.size), _FEWEST, DETAIL))
+    fine = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side), side // _FINE, _STRONG)
     return Likeness(
         Placement(Crop(left, top, right - left, bottom - top), placement.mirrored, correlation),
         is_part=min(right - left, bottom - top) < 1 - _CUT,
-        is_resized=max(abs(np.log(inner.size[axis] / shown[axis])) for axis in (0, 1)) > _RESIZED,
+        is_resized=bool(max(abs(np.log(inner.size[axis] / shown[axis])) for axis in (0, 1)) > _RESIZED),
         recoloured=float(np.median(np.abs(colours[0] - colours[1]))) > _RECOLOURED,
-        altered=not same.all(),
+        altered=not same.all() or bool((fine < _OTHER).any()),
     )
 
 
@@ -315,28 +320,33 @@ def _change_of_hue(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
     return float(np.percentile(np.linalg.norm(pale - strength * strong, axis=2), 80))
 
 
-def _structure(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+def _structure(
+    one: NDArray[np.float32], other: NDArray[np.float32], count: int, contrast: float
+) -> NDArray[np.float32]:
     """How alike two grey pictures are in each block in which either shows something, from -1 to 1.
 
     Args:
         one: (side, side).
         other: (side, side).
+        count: of blocks along a side.
+        contrast: the variance of a block that shows something.
 
     Returns:
         A number for each such block.
     """
     spread = np.maximum(1.0, [each.std() for each in (one, other)])
     # As much contrast in both as there is in the paler one.
-    first, second = (_blocks(each * (spread.min() / own)) for each, own in zip((one, other), spread, strict=True))
+    first, second = (
+        _blocks(each * (spread.min() / own), count) for each, own in zip((one, other), spread, strict=True)
+    )
     variances = [np.einsum("ij,ij->i", each, each) / each.shape[1] for each in (first, second)]
     covariance = np.einsum("ij,ij->i", first, second) / first.shape[1]
     structure = (2 * covariance + _CONTRAST) / (variances[0] + variances[1] + _CONTRAST)
-    return np.asarray(structure[np.maximum(*variances) > _CONTRAST], np.float32)
+    return np.asarray(structure[np.maximum(*variances) > contrast], np.float32)
 
 
-def _blocks(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(side, side) -> (blocks, pixels of a block), each of mean 0."""
-    count = max(_BLOCKS, len(grey) // _BLOCK)
+def _blocks(grey: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """(side, side) -> (count², pixels of a block), each of mean 0."""
     side = len(grey) // count
     square = grey[: count * side, : count * side]
     blocks = square.reshape(count, side, count, side).transpose(0, 2, 1, 3).reshape(count**2, -1)

@@ -49,6 +49,11 @@ def check_copy(
         raise InvalidArgument(
             f"{source.name!r} holds vectors of several networks; load the tree by each alone, with --pca."
         )
+    if source.augmented:
+        raise InvalidArgument(
+            f"The vectors of {source.name!r} were moved towards their neighbours; reduce {source.augmented_of!r}, and "
+            "augment the copy."
+        )
     if source.fingerprint.pca_digest:
         raise InvalidArgument(
             f"The vectors of {source.name!r} are reduced already, to {source.fingerprint.dimension:,} dimensions; "

@@ -122,8 +122,8 @@ class PrincipalComponents:
 
 
 def unit_length(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    """(n, dimension) float32 in the same directions, each of length 1; one of no length stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    """(…, dimension) float32 in the same directions, each of length 1; one of no length stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, SHORTEST), np.float32)
 
 

@@ -52,19 +52,18 @@ def augmented(vectors: NDArray[np.float32], neighbours: NDArray[np.float32]) -> 
 
     Turcot and Lowe, Better matching with fewer features, 2009; of k neighbours the r-th counts (k + 1 - r) / (k + 1),
     as in Gordo, Almazán, Revaud and Larlus, End-to-end learning of deep visual representations for image retrieval,
-    IJCV 2017, section 6.1.
+    IJCV 2017, section 6.1, where the item itself is counted as one of k + 1.
 
     Args:
         vectors: (n, dimension).
-        neighbours: (n, k, dimension) of length 1, the nearest first, the item itself left out; zeros where there is no
-            k-th.
+        neighbours: (n, k, dimension), the nearest first, the item itself left out; zeros where there is no k-th.
 
     Returns:
         (n, dimension) float32 of length 1.
     """
     count = neighbours.shape[1]
     weights = 1 - np.arange(1, count + 1, dtype=np.float32) / (count + 1)  # (k,)
-    return unit_length(unit_length(vectors) + np.einsum("k,nkd->nd", weights, neighbours))
+    return unit_length(unit_length(vectors) + np.einsum("k,nkd->nd", weights, unit_length(neighbours)))
 
 
 def reciprocal_order(query: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -83,7 +82,8 @@ def reciprocal_order(query: NDArray[np.float32], candidates: NDArray[np.float32]
     vectors = unit_length(np.concatenate([query[None], candidates]))  # (m, dimension), the query first
     distances = np.clip(2 - 2 * (vectors @ vectors.T), 0, None)  # (m, m)
     distances /= np.maximum(distances.max(axis=1, keepdims=True), 1e-12)  # As the authors' own code has it.
-    ranks = distances.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")  # 0 for the vector itself
+    nearer = distances - np.eye(len(distances), dtype=np.float32)  # Itself first, also among vectors that are the same.
+    ranks = nearer.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
 
     def reciprocal(k: int) -> NDArray[np.bool_]:
         near = ranks <= k

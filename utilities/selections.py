@@ -51,10 +51,15 @@ class Selection:
         Raises:
             InvalidArgument: what that is, in words that fit the command line and HTTP alike.
         """
-        check_depth(self.top_k, self.offset)
         used = info.using(self.using)
+        check_depth(self.top_k, self.offset, fused=bool(used.others))
         if self.rerank and self.rerank not in RERANKERS:
             raise InvalidArgument(f"There is no re-ranking {self.rerank!r}; choose one of {', '.join(RERANKERS)}.")
+        if self.rerank == "measures" and used.others:
+            raise InvalidArgument(
+                f"{info.name!r} is searched by several networks, whose vectors are made equally long to be compared: "
+                "measures have nothing to vote on. Search by one of them, or choose another re-ranking."
+            )
         if not 0 <= self.expand <= MOST_EXPANDED:
             raise InvalidArgument(f"A query is expanded by 1 to {MOST_EXPANDED} neighbours, not {self.expand:,}.")
         if info.sampling and (self.rerank or self.expand or self.group_by):
@@ -74,6 +79,8 @@ class Selection:
         known = ("folder", *(name for name in (*ITEM_FIELDS, *info.attributes) if name != "id"))
         if self.group_by and self.group_by not in known:
             raise InvalidArgument(f"There is no field {self.group_by!r} to group by; choose one of {', '.join(known)}.")
+        if self.weights and not used.others:
+            raise InvalidArgument("One network alone needs no weight; give several, or leave the weight out.")
         fit = len(self.weights) == len(used.fingerprints) and all(0 <= each <= 1 for each in self.weights)
         if self.weights and not (fit and any(self.weights)):
             raise InvalidArgument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ def refuse_folder_of_tree(directory: Path, root: Path) -> None:
     if there.is_relative_to(root) or root.is_relative_to(there):
         raise InvalidArgument(
             f"Of {str(directory)!r} and the tree {str(root)!r} one lies in the other: files moved there would be "
-            "loaded again, or mingle with others; give a folder elsewhere."
+            "loaded again, or mingle with others; give --move-to a folder elsewhere."
         )
     if directory.exists() and not directory.is_dir():
         raise InvalidArgument(f"{str(directory)!r} is a file; give a directory.")
@@ -51,9 +52,11 @@ def set_aside(file: Path, target: Path) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
             copy = Path(folder, "copy")
             shutil.copy2(file, copy)
+            with copy.open("rb") as copied:
+                os.fsync(copied.fileno())  # Before the original goes.
             _rename(copy, target)
         try:
-            file.unlink()
+            file.unlink(missing_ok=True)
         except OSError:
             target.unlink()
             raise
@@ -67,6 +70,6 @@ def _rename(file: Path, target: Path) -> None:
         raise FileExistsError(f"there is a {str(target)!r} already") from None
     try:
         file.replace(target)
-    except BaseException:
+    except OSError:  # After anything else, such as a signal, it may be the file that lies there.
         target.unlink()
         raise

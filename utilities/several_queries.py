@@ -72,25 +72,29 @@ def combined_vector(
 
 
 def fused_rankings(
-    like: Sequence[Sequence[dict[str, Any]]], unlike: Sequence[Sequence[dict[str, Any]]]
+    like: Sequence[Sequence[dict[str, Any]]], unlike: Sequence[Sequence[dict[str, Any]]], key: str = "id"
 ) -> list[dict[str, Any]]:
-    """One ranking of several: each item by the sum of its reciprocal ranks, less half of those where it is not wanted.
+    """One ranking of several: each item by the mean of its reciprocal ranks, less half of that where it is not wanted.
 
-    Cormack, Clarke and Büttcher (see `reranking.RRF_K`); an item that a ranking does not name gets nothing from it.
+    Cormack, Clarke and Büttcher (see `reranking.RRF_K`), who add them up; means let one picture that is not wanted
+    count as much as three. An item that a ranking does not name gets nothing from it.
 
     Args:
-        like: rankings, each the rows of a search, the best first; a row has an `id`.
+        like: rankings, each the rows of a search, the best first.
         unlike: rankings of what is not wanted.
+        key: the field by which rows are of one item; a ranking has one of each.
 
     Returns:
-        The rows that `like` names, once each, the best first, with what their ranks came to as `score`.
+        The rows that `like` names, once each, the best first, with what their ranks came to as `score`; of those of one
+        item that which was ranked best.
     """
-    rows = {row["id"]: row for ranking in like for row in ranking}
-    scores = dict.fromkeys(rows, 0.0)
+    ranked = [(rank, row) for ranking in like for rank, row in enumerate(ranking)]
+    rows = {row[key]: row for _, row in sorted(ranked, key=lambda each: -each[0])}  # The best comes last, and stays.
+    scores = dict.fromkeys((row[key] for _, row in ranked), 0.0)
     for rankings, sign in ((like, 1.0), (unlike, -UNWANTED)):
         for ranking in rankings:
             for rank, row in enumerate(ranking, start=1):
-                if row["id"] in scores:
-                    scores[row["id"]] += sign / (RRF_K + rank) / len(rankings)
-    best = sorted(rows.values(), key=lambda row: -scores[row["id"]])
-    return [{**row, "score": scores[row["id"]]} for row in best]
+                if row[key] in scores:
+                    scores[row[key]] += sign / (RRF_K + rank) / len(rankings)
+    best = sorted(scores, key=lambda each: -scores[each])
+    return [{**rows[each], "score": scores[each]} for each in best]

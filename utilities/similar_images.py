@@ -22,7 +22,7 @@ from utilities.image_to_vec import embed_images
 from utilities.items import ITEM_FIELDS
 from utilities.matches import Match as Match
 from utilities.matches import match_of
-from utilities.milvus_utilities import connect, depth_of_fusion, describe_collection, settle
+from utilities.milvus_utilities import FUSED, check_depth, connect, describe_collection, settle
 from utilities.ranking import first_of_groups, ranked_items
 from utilities.selections import NEAREST, Selection
 from utilities.settings import Settings
@@ -84,7 +84,7 @@ def similar_images(
 
     Raises:
         CollectionNotFound: no such collection.
-        InvalidArgument: `top_k` or `filter` that Milvus does not take.
+        InvalidArgument: `top_k` or `filter` that Milvus does not take, or that stands beside a `selection`.
         EmbedderMismatch: the embedder is not the one that the collection was loaded with.
         ImageError: the query cannot be read, or shows no face where one is needed.
         MissingPackage: what finds faces, or decodes videos, is not installed.
@@ -94,9 +94,15 @@ def similar_images(
         >>> [match.path for match in similar_images("query.jpg", collection="train", top_k=3)]
         ['n01440764/n01440764_36.JPEG', 'n01440764/n01440764_105.JPEG', 'n01494475/n01494475_12.JPEG']
     """
-    selection = selection or Selection(top_k, filter)
+    selection = _selection(top_k, filter, selection)
     (answer,) = search([query], collection, selection, face=face, client=client, embedder=embedder, settings=settings)
     return answer.matches
+
+
+def _selection(top_k: int, filter: str, selection: Selection | None) -> Selection:
+    if selection and (top_k, filter) != (NEAREST.top_k, NEAREST.filter):
+        raise InvalidArgument("top_k and filter stand beside a selection, which has its own; put them into it.")
+    return selection or Selection(top_k, filter)
 
 
 def search(
@@ -156,7 +162,9 @@ def search(
         raise InvalidArgument("--face is for pictures; of a clip the largest face of each frame is searched with.")
     if together:
         together.check(len(queries))
-        if clips or info.sampling:
+        if clips:
+            raise InvalidArgument(f"{clips[0][2]} is a video; several pictures are one query, without clips.")
+        if info.sampling:
             raise InvalidArgument(
                 f"Several pictures are one query in collections of images and of faces; {collection!r} holds "
                 f"{info.what}, where each query is searched for by itself."
@@ -289,12 +297,13 @@ def matches_of_several(
         return matches
     if selection.min_similarity is not None:
         raise InvalidArgument("Matches of fused rankings have no similarity; leave out the least one.")
-    end = selection.offset + selection.top_k
+    check_depth(selection.top_k, selection.offset, fused=True)
     info = selection.check(info)
-    whole = replace(selection, offset=0, top_k=depth_of_fusion(end), group_by="")
+    whole = replace(selection, offset=0, top_k=FUSED, group_by="")
     rankings = ranked_items(client, info, embeddings, whole, [*ITEM_FIELDS, *info.attributes])
-    fused = first_of_groups(info, selection)(fused_rankings(rankings[:wanted], rankings[wanted:]))
-    return _matches(info, fused[selection.offset : end], selection.offset, fused=True)
+    key = "path" if info.of_faces else "id"  # Each picture has met the face of an image that is nearest to it.
+    fused = first_of_groups(info, selection)(fused_rankings(rankings[:wanted], rankings[wanted:], key))
+    return _matches(info, fused[selection.offset :][: selection.top_k], selection.offset, fused=True)
 
 
 def _matches(info: CollectionInfo, rows: Sequence[dict[str, Any]], offset: int, *, fused: bool) -> list[Match]:
@@ -315,7 +324,7 @@ def plot_similar_images(
 ) -> Figure:
     """A figure of a query and its nearest neighbours; arguments and errors as for `similar_images`."""
     settings = settings or Settings.load()
-    selection = selection or Selection(top_k, filter)
+    selection = _selection(top_k, filter, selection)
     (answer,) = search([query], collection, selection, face=face, client=client, embedder=embedder, settings=settings)
     return plot_answer(query, answer, settings=settings)
 

@@ -42,6 +42,8 @@ MOST_QUERIES, QUERIES_PART = 10, 1 / 3
 TOP_K = 20
 #: What techniques are judged by; the first chooses.
 METRICS = (PRECISE := f"precision@{TOP_K}", "map")
+#: Of fewer labels it cannot be told how labels differ.
+FEW_LABELS = 10
 #: Other ways to embed that are tried.
 VARIANTS = (
     Variant(views="crop"),
@@ -243,17 +245,24 @@ class Tuning:
         return queries, np.concatenate(moved)
 
 
+def drawn_together(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(q,) groups of queries with these labels: queries of one label gain together, so that labels are what chance has
+    drawn; but where there are few labels, each query is a group.
+    """
+    return labels if len(np.unique(labels)) >= FEW_LABELS else np.arange(len(labels))
+
+
 def choose(values: Mapping[Technique, NDArray[np.float64]], labels: NDArray[np.int64]) -> Technique:
     """Of the techniques within one standard error of the best, one that does least, and of these the best.
 
     Breiman et al., Classification and Regression Trees (1984), section 3.4.3: the 1 SE rule. The error is that of the
-    difference to the best, with labels, not queries, as what chance has drawn.
+    difference to the best, by `drawn_together`.
 
     Args:
         values: of each technique, (q,) a metric of the queries that choose.
         labels: (q,) of these queries.
     """
-    numbers = np.unique(labels, return_inverse=True)[1]
+    numbers = np.unique(drawn_together(labels), return_inverse=True)[1]
     means = {each: np.bincount(numbers, value) / np.bincount(numbers) for each, value in values.items()}
     best = max(means, key=lambda each: means[each].mean())
 

@@ -60,7 +60,8 @@ class SearchOptions(BaseModel):
     min_similarity: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Only what is at least so similar. Not for L2, and not where several networks are in use.",
+        description="Only what is at least so similar, with `expand` to the moved query. Not for L2, and not where "
+        "several networks are in use.",
         examples=[0.8],
     )
     group_by: str = Field(
@@ -105,7 +106,7 @@ class SearchOptions(BaseModel):
     @field_validator("crop", "using", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
+        return [part for each in value.split(",") if (part := each.strip())] if isinstance(value, str) else value
 
     @field_validator("crop")
     @classmethod
