@@ -218,6 +218,12 @@ def test_a_later_load_takes_the_same_networks(
     [
         ({"backbone": ["vgg16", "VGG16"]}, "vgg16 is given twice"),
         ({"backbone": ["vgg16", "dlib"]}, "Several networks are for images"),
+        ({"backbone": [""]}, "There is no backbone ''"),
+        ({"backbone": "vgg16=~/none.h5"}, f"no weights file '{Path.home()}/none.h5'"),
+        (
+            {"backbone": ["vgg16=a.h5", "resnet50=b.h5"], "weights": "c.h5"},
+            "Each --backbone names its own weights; --weights c.h5 would be of none",
+        ),
         ({"backbone": ["vgg16", "resnet50"], "what": "videos"}, "Several networks are for images"),
     ],
 )
