@@ -270,7 +270,7 @@ def test_pages_of_fused_rankings_fit_together(lite: MilvusClient, settings: Sett
     (whole,) = nearest_matches(lite, info, vectors[:1], Selection(600))
     pages = [nearest_matches(lite, info, vectors[:1], Selection(100, offset=each))[0] for each in range(0, 600, 100)]
     assert [match for page in pages for match in page] == whole
-    with pytest.raises(InvalidArgument, match="of fused rankings there are no more than the first 1,000"):
+    with pytest.raises(InvalidArgument, match="fused rankings go no further than the first 1,000"):
         nearest_matches(lite, info, vectors[:1], Selection(100, offset=950))
     assert len(nearest_matches(lite, info, vectors[:1], Selection(20, group_by="label"))[0]) == 1
     for by in TOGETHER:

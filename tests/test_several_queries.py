@@ -50,7 +50,7 @@ def test_fused_rankings_are_the_mean_of_reciprocal_ranks(client: MilvusClient) -
     assert [match.fused for match in matches] == pytest.approx(list(scores[expected[:30]]))
     assert [match.path for match in matches[:10]] == [items[row].path for row in expected[:10]]
     assert (matches[0].similarity, matches[0].distance) == (None, None)
-    with pytest.raises(InvalidArgument, match="of fused rankings there are no more than the first 1,000"):
+    with pytest.raises(InvalidArgument, match="fused rankings go no further than the first 1,000"):
         matches_of_several(client, info, QUERIES, Selection(10, offset=991), Together("ranks", 1))
     page = matches_of_several(client, info, QUERIES, Selection(10, offset=5), Together("ranks", 1))
     assert page == matches[5:15]

@@ -115,12 +115,14 @@ def check_depth(top_k: int, offset: int = 0, *, fused: bool = False) -> None:
     Raises:
         InvalidArgument: `top_k` or `offset` out of range.
     """
-    whose, most = ("of fused rankings there are", FUSED) if fused else ("Milvus returns", MAX_TOP_K)
+    most = FUSED if fused else MAX_TOP_K
     if not 1 <= top_k <= most:
-        raise InvalidArgument(f"A top-k of {top_k} cannot be had; {whose} from 1 to {most:,} matches.")
+        returns = "fused rankings have" if fused else "Milvus returns"
+        raise InvalidArgument(f"A top-k of {top_k} cannot be had; {returns} from 1 to {most:,} matches.")
     if not 0 <= offset <= most - top_k:
+        looks = "fused rankings go" if fused else "Milvus looks"
         raise InvalidArgument(
-            f"{top_k:,} matches after the first {offset:,} cannot be had; {whose} no more than the first {most:,}."
+            f"{top_k:,} matches after the first {offset:,} cannot be had; {looks} no further than the first {most:,}."
         )
 
 
