@@ -325,7 +325,7 @@ def duplicates(
     if move_to and found.superfluous:
         files = counted(len(found.superfluous), "file")
         if not yes and not confirmed(f"Move {files} to {move_to}, and remove them from {collection!r}?"):
-            raise InvalidArgument("Nothing was moved; --yes does not ask.")
+            raise InvalidArgument("Nothing was moved; say --yes to move without being asked.")
         moved = pipeline.move(found, move_to, context.obj)
     if as_json:
         print_duplicates_as_json(found, moved)

@@ -167,7 +167,8 @@ def _networks_in_use(using: Sequence[str]) -> tuple[tuple[str, ...], tuple[float
         return names, tuple(float(weight) for weight in weights)
     except ValueError:
         raise InvalidArgument(
-            f"--using {' --using '.join(using)}: give every network a weight, such as resnet50=0.7, or none."
+            f"--using {' --using '.join(using)}: each names one network; give every one a weight, such as "
+            "--using resnet50=0.7 --using vgg16=0.3, or none."
         ) from None
 
 

@@ -276,7 +276,7 @@ def _draw(root: Path, groups: list[list[Duplicate]], out: Path, settings: Settin
     pages = [groups[start : start + GROUPS] for start in range(0, len(groups), GROUPS)]
     digits = len(str(len(pages)))
     sheets = []
-    for number, page in enumerate(tqdm(pages, unit="sheet", disable=not progress)):
+    for number, page in enumerate(tqdm(pages, unit="sheet", disable=not (progress and pages))):
         files = [root / each.path for group in page for each in group[:SHOWN]]
         thumbnails = iter(read_thumbnails(files, [None] * len(files), settings, progress=False))
         shown = []

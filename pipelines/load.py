@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from utilities.milvus_utilities import (
     create_collection,
     describe_collection,
     find_collection,
+    list_collections,
     move_root,
     stored_items,
 )
@@ -40,6 +42,8 @@ from utilities.without_faces import WithoutFaces
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
+
+logger = logging.getLogger(__name__)
 
 #: What can be loaded.
 WHAT = ("images", "faces", "videos")
@@ -161,6 +165,8 @@ def run(
             existing.refuse_unless_same(same)
         elif what == "videos":
             sampling = sampling or Sampling()
+        if not existing and not collection:
+            _note_others_of(client, directory)
         if len(wanted) > 1:
             check_several_fields(client)  # Better refused now than after the networks are loaded.
         if sampling:
@@ -196,6 +202,16 @@ def run(
         failures.append(_unlisted(directory, error) for error in unlisted)
         loading = Loading(directory, paths, client, info, embedder, settings, failures, progress, said)
         return loading.run(prune=prune, verify=verify)
+
+
+def _note_others_of(client: MilvusClient, directory: Path) -> None:
+    infos = [describe_collection(client, each) for each in list_collections(client)]
+    others = [info.name for info in infos if info.root == directory.resolve() and not info.augmented]
+    if others:
+        logger.warning(
+            "This tree is in %s already; a new collection is made. To load into that one, say --collection.",
+            " and ".join(map(repr, others)),
+        )
 
 
 def _stored_paths(client: MilvusClient, name: str) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipelines.manage import CollectionState
     from pipelines.query import QueryResult
     from utilities.collection_info import CollectionInfo
+    from utilities.fingerprint import Fingerprint
     from utilities.similar_images import Match
 
 
@@ -51,9 +52,11 @@ def print_summary_as_json(summary: LoadSummary) -> None:
 
 
 def print_state(state: CollectionState) -> None:
-    for name, value in {**state_as_json(state), "differences": _differences(state)}.items():
-        shown = "; ".join(value) if isinstance(value, list) else value
-        print(f"{name.replace('_', ' '):<19} {'-' if shown is None else shown}")
+    said = {**state_as_json(state), "differences": _differences(state)}
+    for number, network in enumerate(said.pop("networks", []), start=1):
+        said |= {f"{name} {number}": value for name, value in network.items()}
+    for name, value in said.items():
+        print(f"{name.replace('_', ' '):<21} {'-' if value is None else value}")
 
 
 def _differences(state: CollectionState) -> str:
@@ -72,7 +75,11 @@ def print_result(result: QueryResult) -> None:
         print("no match")
         return
     first = result.matches[0]
-    if result.matches[0].spans:
+    if result.expand:
+        print(f"{first.measure}: to the query, moved towards its {counted(result.expand, 'nearest neighbour')}")
+    if result.rerank:
+        print(f"order: re-ranked by {result.rerank}, so that {first.measure} need not fall")
+    if first.spans:
         extra, told = ["where"], [[_spans(match)] for match in result.matches]
     elif result.face is not None:
         extra, told = ["face"], [[match.part] for match in result.matches]
@@ -142,7 +149,6 @@ def state_as_json(state: CollectionState) -> dict[str, Any]:
 
 
 def info_as_json(info: CollectionInfo) -> dict[str, Any]:
-    fingerprint = info.fingerprint
     return {
         "collection": info.name,
         "root": info.root,
@@ -150,10 +156,15 @@ def info_as_json(info: CollectionInfo) -> dict[str, Any]:
         "item_is": info.item_is,
         "frames": str(info.sampling) if info.sampling else None,
         "metric": info.metric,
-        **({"networks": [str(each) for each in info.fingerprints]} if info.others else {}),
         **({"augmented": info.augmented, "augmented_of": info.augmented_of} if info.augmented else {}),
-        "backbone": fingerprint.backbone,
         "dimension": info.dimension,
+        **({"networks": [_network(each) for each in info.fingerprints]} if info.others else _network(info.fingerprint)),
+    }
+
+
+def _network(fingerprint: Fingerprint) -> dict[str, Any]:
+    return {
+        "backbone": fingerprint.backbone,
         "weights": fingerprint.weights,
         "weights_digest": fingerprint.weights_digest,
         "pooling": fingerprint.pooling,

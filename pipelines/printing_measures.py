@@ -309,6 +309,8 @@ def print_duplicates(found: Duplicates) -> None:
         for each in group[:_OF_GROUP]
     ]
     print_table(["group", "path", "pixels", "bytes", "beside the best"], rows, right={0, 2, 3})
+    if len(found.groups) > _WORST:
+        print(f"and {counted(len(found.groups) - _WORST, 'more group')}")
     print(f"all groups: {found.csv}")
     more = " and so on" if len(found.sheets) > 1 else ""
     print(f"contact sheets: {found.sheets[0]}{more}")

@@ -27,6 +27,9 @@ class QueryResult:
     #: Pictures that the matches are not to be like, and how several pictures were one query; empty for a single one.
     unlike: tuple[str, ...] = ()
     together: str = ""
+    #: Neighbours that the query was expanded by, and how matches were re-ranked; 0 and empty if they were not.
+    expand: int = 0
+    rerank: str = ""
     #: In a collection of faces: how many the query shows, and the number of the one that was searched with.
     faces: int | None = None
     face: int | None = None
@@ -102,7 +105,17 @@ def run(
         asked = (*queries,) if together else (queries[answer.query],)
         # Of a clip the faces are those of one of its frames; several pictures have no faces in common.
         faces = None if together or answer.picture else len(answer.faces) or None
-        result = QueryResult(asked, answer.matches, (*unlike,), together, faces, answer.face if faces else None, file)
+        result = QueryResult(
+            asked,
+            answer.matches,
+            (*unlike,),
+            together,
+            selection.expand,
+            selection.rerank,
+            faces,
+            answer.face if faces else None,
+            file,
+        )
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             picture = images[answer.query]
@@ -111,7 +124,7 @@ def run(
                 from utilities.plots import mosaic
 
                 picture = mosaic(images[: len(queries)], images[len(queries) :], settings)
-                caption = f"{len(queries)} pictures{', not like those crossed out' if unlike else ''}"
+                caption = f"{len(queries)} wanted, {len(unlike)} not" if unlike else f"{len(queries)} pictures"
             plot_answer(picture, answer, name=caption, note=note, settings=settings).savefig(file)
         results.append(result)
     return results

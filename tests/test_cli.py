@@ -125,7 +125,7 @@ def test_what_a_load_and_a_query_say_of_files_that_are_gone(
     assert "red/red_0.png  (the file is gone)" in query.stdout
     # Nothing in a name may steer the terminal.
     assert r"red/re\x1b[7m\nnamed.png" in query.stdout
-    assert "NOTE: the network is untrained" in query.stderr
+    assert "NOTE: mobilenetv2 is untrained" in query.stderr
     pruned = load("--prune")
     assert "holds 15 items" in pruned.stdout
     assert "the files of 1 item, which were removed" in pruned.stdout

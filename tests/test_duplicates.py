@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 from pymilvus import MilvusClient
 
 from benchmarks.altered_images import write_copies
@@ -271,7 +271,7 @@ def test_all_but_the_best_are_moved(
     (aside / taken.path).parent.mkdir(parents=True)
     (aside / taken.path).write_text("mine")
     moved = duplicates.move(found, aside, client_settings)
-    assert moved.moved == len(others) > 25
+    assert moved.moved == len(others) > 20
     assert {each.path for each in moved.left} == {changed.path, taken.path}
     assert "has changed since it was loaded" in moved.left[0].reason
     assert (aside / taken.path).read_text() == "mine"
@@ -279,7 +279,7 @@ def test_all_but_the_best_are_moved(
         assert not (copies / each.path).exists()
         assert (aside / each.path).read_bytes() == before[each.path]
     kept = {each.path for each in found.kept}
-    assert {path.split("/")[0] for path in kept} == {"write_on"}
+    assert {path.split("/")[0] for path in kept} <= {"write_on", "recolour"}
     left = {group[0].path for group in found.groups} | kept | {changed.path, taken.path}
     assert set(read_items(client, "pictures")["path"]) == left
     assert {path.relative_to(copies).as_posix() for path in copies.rglob("*.*")} == left
@@ -317,6 +317,20 @@ def test_what_is_written_small_is_altered_and_saving_again_is_not() -> None:
         likeness = _likeness(first, copy)
         assert likeness is not None
         assert not likeness.altered
+
+
+def test_a_word_in_a_colour_alone_is_altered_and_a_little_colour_that_is_lost_is_recoloured() -> None:
+    grey = photograph(3, (300, 240)).convert("L").convert("RGB")
+    marked = grey.copy()
+    ImageDraw.Draw(marked).text((40, 60), "SALE", "red", ImageFont.load_default(14))
+    likeness = _likeness(grey, _saved(marked, 90))
+    assert likeness is not None
+    assert (likeness.altered, likeness.recoloured) == (True, False)
+    page = Image.new("RGB", (300, 240), "white")
+    page.paste(photograph(3, (150, 120)), (75, 60))
+    likeness = _likeness(page, ImageEnhance.Color(page).enhance(0.5))
+    assert likeness is not None
+    assert likeness.recoloured
 
 
 def _invoice(total: str) -> Image.Image:
@@ -521,12 +535,12 @@ def test_the_command_asks_before_it_moves(
     out, aside = ("--out", tmp_path / "out"), ("--move-to", tmp_path / "aside")
     shown = lookalike("duplicates", "copies", *out)
     assert shown.returncode == 0, shown.stderr
-    assert "copies: 42 images, 32 of them superfluous in 6 groups" in shown.stdout
-    assert "altered in places or extended, and so not to be moved: 4 more images" in shown.stdout
+    assert "copies: 42 images, 29 of them superfluous in 6 groups" in shown.stdout
+    assert "altered in places or extended, and so not to be moved: 7 more images" in shown.stdout
     assert f"all groups: {tmp_path / 'out' / 'duplicates.csv'}\n" in shown.stdout
     asked = lookalike("duplicates", "copies", *out, *aside)
     assert (asked.returncode, (tmp_path / "aside").exists()) == (2, False)
-    assert "Nothing was moved; --yes does not ask." in asked.stderr
+    assert "Nothing was moved; say --yes to move without being asked." in asked.stderr
     inside = lookalike("duplicates", "copies", "--move-to", copies / "aside")
     assert inside.returncode == 2
     for wrong, says in (
@@ -539,9 +553,9 @@ def test_the_command_asks_before_it_moves(
     moved = lookalike("duplicates", "copies", *out, *aside, "--yes", "--json")
     assert moved.returncode == 0, moved.stderr
     numbers = json.loads(moved.stdout)
-    assert (len(numbers["groups"]), numbers["moved"]["moved"], numbers["moved"]["kept"]) == (6, 32, 4)
+    assert (len(numbers["groups"]), numbers["moved"]["moved"], numbers["moved"]["kept"]) == (6, 29, 7)
     again = lookalike("duplicates", "copies", *out)
-    assert "copies: 10 images, 0 of them superfluous in 4 groups" in again.stdout
+    assert "copies: 13 images, 0 of them superfluous in" in again.stdout
 
 
 def test_a_sheet_puts_groups_side_by_side() -> None:

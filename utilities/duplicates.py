@@ -47,8 +47,8 @@ Result = TypeVar("Result")
 #: Nearest neighbours of an item, byte-identical files left out, among which its copies are looked for. How near they
 #: must be is not asked, which no two networks and metrics would agree on.
 CANDIDATES = 20
-#: Pictures that are kept in detail, of 320 KiB each at most.
-KEPT = 256
+#: Pictures that are kept in detail, of 1.2 MiB each at most.
+KEPT = 128
 
 #: Rows of items by the outer and the inner picture.
 _Placements: TypeAlias = Mapping[tuple[int, int], Placement]

@@ -129,7 +129,7 @@ def load_embedder(
     check_weights(backbone, os.fspath(weights))
     check_variant(backbone, variant)
     if weights == "random":
-        _note_untrained()
+        _note_untrained(backbone)
     found = find_by_weights(backbone, weights, settings, variant)
     if _chosen(runtime) == "keras":
         if not found:
@@ -173,7 +173,7 @@ def embedder_of(
         exported = _open(network, fingerprint, precision) if network else None
         if exported:
             if weights == "random":
-                _note_untrained()
+                _note_untrained(fingerprint.backbone)
             return exported
     projection = network.projection() if network else None
     if fingerprint.depends_on_images and not (projection and runtime == "keras"):
@@ -272,6 +272,6 @@ def _open(network: ExportedNetwork, fingerprint: Fingerprint, precision: str) ->
 
 
 @functools.cache
-def _note_untrained() -> None:
+def _note_untrained(backbone: str) -> None:
     """Say it loudly, once."""
-    logger.warning("NOTE: %s.", UNTRAINED)
+    logger.warning("NOTE: %s is untrained (--weights random): it sees colour and texture only.", backbone)

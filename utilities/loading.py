@@ -147,9 +147,9 @@ class Loading:
         there = len(self.paths) - len(missing)
         if missing:
             logger.info(
-                "Embedding %s with %s on %s%s.",
+                "Embedding %s with %s%s%s.",
                 f"{len(missing):,} {self.file_is}{'' if len(missing) == 1 else 's'}",
-                " and ".join(each.backbone for each in self.info.fingerprints),
+                "" if self.info.others else f"{self.info.fingerprint.backbone} on ",
                 self.embedder.runtime,
                 f"; {there:,} {'is' if there == 1 else 'are'} there already" if there else "",
             )

@@ -47,14 +47,16 @@ _CONTRAST = 58.5
 #: Structure from which on a block shows the same in both; the part of the blocks with structure that must, since a text
 #: may lie on the others; and of how many at least.
 _SAME, _SHARE, _FEWEST_BLOCKS = 0.75, 0.78, 4
-#: What is written small differs in few pixels: the side of a block in which that is looked for, the variance from which
-#: on it is more than what encoding does, and the structure below which it is something else.
-_FINE, _STRONG, _OTHER = 8, 400.0, 0.6
+#: What is written small differs in few pixels, perhaps in colour alone: the side of a block in which it is looked for,
+#: the variance from which on it is more than what encoding does, and the structure below which it is something else.
+_FINE, _STRONG, _OTHER = 8, 200.0, 0.6
+#: The same side for colours, which files hold half as fine.
+_FINE_COLOUR = 6
 #: Correlation of the whole, and levels of 255 by which hues may differ.
 _CORRELATED, _HUE = 0.85, 24.0
-#: More than rounding and inexact alignment: levels of 255 by which colours differ, the part of a side that is cut off,
-#: and by which a side is longer.
-_RECOLOURED, _CUT, _RESIZED = 6.0, 0.015, 0.03
+#: More than encoding and inexact alignment: levels of 255 by which a pixel in five differs, the part of a side that is
+#: cut off, and by which a side is longer.
+_RECOLOURED, _CUT, _RESIZED = 7.0, 0.015, 0.03
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Detail:
 
     #: As `Picture.size`.
     size: tuple[int, int]
+    whole: Image.Image
     grey: Image.Image
     #: At most `_SMALL` pixels wide and high, grey and in colour.
     small: Image.Image
@@ -84,11 +87,11 @@ class Detail:
         image = Image.fromarray(picture.pixels)
         side = min(image.width, _SMALL)  # Not by `reduce`, which would move what lies at the right and below.
         colours = image.resize((side, side), Image.Resampling.BILINEAR)
-        return cls(picture.size, image.convert("L"), colours.convert("L"), colours)
+        return cls(picture.size, image, image.convert("L"), colours.convert("L"), colours)
 
     def mirrored(self) -> Detail:
         """Left and right exchanged."""
-        return Detail(self.size, *map(ImageOps.mirror, (self.grey, self.small, self.colours)))
+        return Detail(self.size, *map(ImageOps.mirror, (self.whole, self.grey, self.small, self.colours)))
 
 
 @dataclass(frozen=True)
@@ -168,13 +171,16 @@ def compare(outer: Detail, inner: Detail, placement: Placement) -> Likeness | No
     if len(same) < _FEWEST_BLOCKS or same.mean() < _SHARE:
         return None
     side = int(np.clip(min(*shown, *inner.size), _FEWEST, DETAIL))
-    fine = _structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side), side // _FINE, _STRONG)
+    fine = [_structure(_pixels(outer.grey, edges, side), _pixels(inner.grey, _WHOLE, side), side // _FINE, _STRONG)]
+    side //= 2
+    one, other = _pixels(outer.whole, edges, side), _pixels(inner.whole, _WHOLE, side)
+    fine += [_structure(one[..., each], other[..., each], side // _FINE_COLOUR, _STRONG) for each in range(3)]
     return Likeness(
         Placement(Crop(left, top, right - left, bottom - top), placement.mirrored, correlation),
         is_part=min(right - left, bottom - top) < 1 - _CUT,
         is_resized=bool(max(abs(np.log(inner.size[axis] / shown[axis])) for axis in (0, 1)) > _RESIZED),
-        recoloured=float(np.median(np.abs(colours[0] - colours[1]))) > _RECOLOURED,
-        altered=not same.all() or bool((fine < _OTHER).any()),
+        recoloured=bool(np.percentile(np.abs(colours[0] - colours[1]).max(axis=2), 80) > _RECOLOURED),
+        altered=not same.all() or any((each < _OTHER).any() for each in fine),
     )
 
 
@@ -323,7 +329,7 @@ def _change_of_hue(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
 def _structure(
     one: NDArray[np.float32], other: NDArray[np.float32], count: int, contrast: float
 ) -> NDArray[np.float32]:
-    """How alike two grey pictures are in each block in which either shows something, from -1 to 1.
+    """How alike two pictures of one channel are in each block in which either shows something, from -1 to 1.
 
     Args:
         one: (side, side).

@@ -69,12 +69,15 @@ class Selection:
             )
         if self.min_similarity is not None and not math.isfinite(self.min_similarity):
             raise InvalidArgument(f"The least similarity is {self.min_similarity}; give a number.")
+        if self.min_similarity is not None and info.metric == "COSINE" and not -1 <= self.min_similarity <= 1:
+            raise InvalidArgument(f"The least similarity is {self.min_similarity:g}; a cosine goes from -1 to 1.")
         if self.min_similarity is not None and (info.metric == "L2" or used.others):
             what, or_else = "distance (l2)", ""
             if info.metric != "L2":
                 what, or_else = "several networks, whose rankings are fused", ", or search by one of them"
             raise InvalidArgument(
-                f"{info.name!r} is searched by {what}: matches have no similarity. Leave out the least one{or_else}."
+                f"{info.name!r} is searched by {what}: matches have no similarity. Leave out the least "
+                f"similarity{or_else}."
             )
         known = ("folder", *(name for name in (*ITEM_FIELDS, *info.attributes) if name != "id"))
         if self.group_by and self.group_by not in known:

@@ -296,7 +296,7 @@ def matches_of_several(
         (matches,) = nearest_matches(client, info, vector[None], selection)
         return matches
     if selection.min_similarity is not None:
-        raise InvalidArgument("Matches of fused rankings have no similarity; leave out the least one.")
+        raise InvalidArgument("Matches of fused rankings have no similarity; leave out the least similarity.")
     check_depth(selection.top_k, selection.offset, fused=True)
     info = selection.check(info)
     whole = replace(selection, offset=0, top_k=FUSED, group_by="")

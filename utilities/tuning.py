@@ -182,7 +182,8 @@ class Tuning:
 
         def try_more(some: Iterable[Technique]) -> None:
             new = [each for each in some if each not in worth]
-            worth.update({each: self.try_out(each) for each in tqdm(new, unit="technique", disable=not progress)})
+            bar = tqdm(new, unit="technique", desc="techniques", disable=not (progress and new))
+            worth.update({each: self.try_out(each) for each in bar})
 
         quick = [each for each, taken in times.items() if taken <= slower or each == PLAIN]
         try_more(each for each in times if each.parts <= 1)
