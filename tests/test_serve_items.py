@@ -116,6 +116,7 @@ def test_an_upload_becomes_an_item(site: Site, home: Path, tree: Path) -> None:
         "height": 48,
         "part": "",
         "box": None,
+        "attributes": {},
     }
     assert (tree / "new/noise.png").read_bytes() == png(picture)
     assert site.client.get(made.headers["location"]).content == png(picture)
