@@ -167,7 +167,7 @@ def _networks_in_use(using: Sequence[str]) -> tuple[tuple[str, ...], tuple[float
         return names, tuple(float(weight) for weight in weights)
     except ValueError:
         raise InvalidArgument(
-            f"--using {' --using '.join(using)}: each names one network; give every one a weight, such as "
+            f"--using {' --using '.join(using)}: each names one network; give every network a weight, such as "
             "--using resnet50=0.7 --using vgg16=0.3, or none."
         ) from None
 

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
-from pipelines import evaluate, load
+from pipelines import evaluate, load, manage
+from pipelines.printing import print_state, state_as_json
 from tests.clusters import unit
 from tests.conftest import MeanColour
 from utilities.collection_info import CollectionInfo
@@ -85,6 +86,19 @@ def test_the_fields_hold_what_each_network_makes(
     row = lite.query("colours", 'path == "red/red_1.png"', output_fields=[*info.vector_fields])[0]
     for field, member in zip(info.vector_fields, MEMBERS, strict=True):
         np.testing.assert_allclose(row[field], embed_images([colour_tree / "red" / "red_1.png"], member)[0], atol=1e-6)
+
+
+def test_what_is_said_of_it_is_said_of_each_network(
+    ask: Callable[..., list[Match]], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = manage.info("colours", settings)
+    said = state_as_json(state)
+    assert said["dimension"] == 7
+    assert [each["backbone"] for each in said["networks"]] == ["mean_colour", "mean_square"]
+    assert "backbone" not in said
+    print_state(state)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["backbone", "2", "mean_square"] in shown
 
 
 def test_rankings_are_fused_by_reciprocal_rank(

@@ -60,6 +60,19 @@ def test_a_tree_goes_in_once(client: MilvusClient, colour_tree: Path, client_set
     assert first.id_map.read_bytes() == written
 
 
+def test_a_second_collection_of_a_tree_is_noted(
+    lite: MilvusClient, colour_tree: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "This tree is in 'mine' already; a new collection is made."
+    run(colour_tree, settings, collection="mine")
+    assert said not in caplog.text
+    run(colour_tree, settings)
+    assert said in caplog.text
+    caplog.clear()
+    run(colour_tree, settings)
+    assert said not in caplog.text
+
+
 def test_only_what_is_new_or_changed_is_embedded(
     client: MilvusClient, colour_tree: Path, client_settings: Settings
 ) -> None:

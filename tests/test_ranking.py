@@ -75,6 +75,7 @@ def test_groups_filters_and_the_least_similarity(client: MilvusClient) -> None:
         (Selection(using=("vgg16",)), "holds no vectors of 'vgg16'; it holds those of resnet50"),
         (Selection(weights=(0.5,)), "One network alone needs no weight"),
         (Selection(min_similarity=float("nan")), "The least similarity is nan"),
+        (Selection(min_similarity=50), "The least similarity is 50; a cosine goes from -1 to 1"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(lite: MilvusClient, selection: Selection, said: str) -> None:

@@ -147,6 +147,9 @@ def test_the_command_says_how_pictures_were_one_query(lookalike, colour_tree: Pa
     assert (answer["query"], answer["not"], answer["together"]) == ([red, yellow], [], "ranks")
     assert {"rank", "fused", "path"} <= {*answer["matches"][0]}
     assert "similarity" not in answer["matches"][0]
+    said = lookalike("query", red, "--expand", "3", "--rerank", "reciprocal")
+    assert "similarity: to the query, moved towards its 3 nearest neighbours\n" in said.stdout
+    assert "order: re-ranked by reciprocal, so that similarity need not fall\n" in said.stdout
     for arguments, status, words in (
         (("--not", grey, "--face", "1"), 2, "leave it out with --not and --together"),
         (("--together", "both"), 2, "choose one of vector, ranks"),
