@@ -142,7 +142,7 @@ def test_queries_are_expanded_and_matches_reranked(
 @pytest.mark.parametrize(
     ("collection", "options", "sentence"),
     [
-        ("both", {"min_similarity": 0.5}, "no similarity. Leave out the least one, or search by one of them."),
+        ("both", {"min_similarity": 0.5}, "no similarity. Leave out the least similarity, or search by one of them."),
         (
             "distances",
             {"min_similarity": 0.5},
